@@ -1,0 +1,1 @@
+"""Django's PostgreSQL engine on the server that the installation starts itself."""
