@@ -1,0 +1,27 @@
+"""One correlation id for each request, from the caller or made here, in the logs and in the answer."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+PLAIN_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
+
+
+class CorrelationMiddleware:
+    """Binds the id to the logs and to `request.correlation_id`, and returns it under both of its names."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Correlation-ID") or request.headers.get("X-Request-ID") or ""
+        correlation_id = given if PLAIN_ID.match(given) else uuid.uuid4().hex
+        request.correlation_id = correlation_id  # type: ignore[attr-defined]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+        response = self.get_response(request)
+        response["X-Correlation-ID"] = response["X-Request-ID"] = correlation_id
+        return response

@@ -1,0 +1,286 @@
+"""The settings of Tunehouse, read from top to bottom.
+
+What differs between installations comes from the environment (or from `.env`) and stands in `.env.example`
+with a sentence. With nothing set everything runs on this machine, with an embedded PostgreSQL and broker.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from celery.schedules import crontab
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from config import keys, logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+# --- Core -------------------------------------------------------------------------------------------------
+
+DATA_DIR = Path(env.str("TUNEHOUSE_DATA", default=str(BASE_DIR / ".data"))).absolute()
+PRODUCTION = env.bool("TUNEHOUSE_PRODUCTION", default=False)
+DEBUG = env.bool("DEBUG", default=False)
+
+if PRODUCTION:
+    SECRET_KEY = env.str("SECRET_KEY")
+    ENCRYPTION_KEYS = env.list("TUNEHOUSE_ENCRYPTION_KEYS")
+    if not env.str("DATABASE_URL", default="") or not env.str("CELERY_BROKER_URL", default=""):
+        raise ImproperlyConfigured("Production needs DATABASE_URL and CELERY_BROKER_URL; the embedded services are for one machine.")
+else:
+    SECRET_KEY = env.str("SECRET_KEY", default="") or keys.from_file(DATA_DIR / "secret_key", make=keys.secret_key)
+    ENCRYPTION_KEYS = env.list("TUNEHOUSE_ENCRYPTION_KEYS", default=[]) or [
+        keys.from_file(DATA_DIR / "encryption_key", make=keys.encryption_key)
+    ]
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+
+# Where people and the provider reach this installation, without a path.
+PUBLIC_URL = env.str("TUNEHOUSE_PUBLIC_URL", default=env.str("SIMPLETUNER_PUBLIC_URL", default="")).rstrip("/")
+# The address check is ours to keep loose only behind nothing: names are checked by the proxy in production.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+TRUSTED_PROXIES = env.list("TUNEHOUSE_TRUSTED_PROXIES", default=[])
+ALLOW_PRIVATE_HOSTS = env.bool("TUNEHOUSE_ALLOW_PRIVATE_HOSTS", default=False)
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Paths are served with and without a trailing slash, never by redirect: SimpleTuner's clients turn one into an error.
+APPEND_SLASH = False
+
+# --- Apps -------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "config",
+    "accounts",
+    "billing",
+    "jobs",
+    "webhooks",
+]
+
+MIDDLEWARE = [
+    "config.middleware.CorrelationMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "config.context.portal",
+            ],
+        },
+    },
+]
+
+# --- Database ---------------------------------------------------------------------------------------------
+
+POOL = {"min_size": env.int("DATABASE_POOL_MIN", default=1), "max_size": env.int("DATABASE_POOL_MAX", default=8), "timeout": 30}
+if env.str("DATABASE_URL", default=""):
+    DATABASES = {"default": env.db("DATABASE_URL")}
+else:
+    from config.embedded import postgres
+
+    DATABASES = {"default": postgres.database_settings(DATA_DIR)}
+DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=True)
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = POOL
+
+# --- Sign-in ----------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_SESSION_REMEMBER = None
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+SESSION_COOKIE_AGE = int(timedelta(days=14).total_seconds())
+SESSION_COOKIE_HTTPONLY = True
+
+# --- Web safety -------------------------------------------------------------------------------------------
+
+SECURE_COOKIES = env.bool("TUNEHOUSE_SECURE_COOKIES", default=PUBLIC_URL.startswith("https://"))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "config.errors.csrf_failure"
+# unfold's own pages carry inline scripts; the admin gets its own policy and only staff see it.
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/admin/"],
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+# A dataset comes in as many files of one form.
+DATA_UPLOAD_MAX_NUMBER_FILES = 20_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 33 * 1024 * 1024
+
+# --- API --------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.CookieAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["config.api.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.api.AnyTypeJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.api.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Tunehouse API",
+    "VERSION": "0.1.0",
+    "DESCRIPTION": "Launch SimpleTuner training jobs on Replicate for your team.",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# --- Celery -----------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+if not CELERY_BROKER_URL:
+    from config.embedded import broker
+
+    CELERY_BROKER_URL = broker.URL
+    CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(DATA_DIR)
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_TASK_TIME_LIMIT = 1800
+CELERY_TASK_SOFT_TIME_LIMIT = 1740
+CELERY_TASK_DEFAULT_QUEUE = "default"
+# A finished run's logs and files are rescued ahead of all other work; packing and uploading never hold up events.
+CELERY_TASK_ROUTES = {"jobs.pack_and_launch": {"queue": "launch"}, "jobs.archive": {"queue": "rescue"}}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "dispatch": {"task": "jobs.dispatch", "schedule": 2.0, "options": {"expires": 10}},
+    "sweep": {"task": "jobs.sweep", "schedule": 5.0, "options": {"expires": 20}},
+    "poll": {"task": "jobs.poll", "schedule": 2.0, "options": {"expires": 10}},
+    "apply": {"task": "webhooks.apply_unapplied", "schedule": 5.0, "options": {"expires": 20}},
+    "tidy": {"task": "jobs.tidy", "schedule": crontab(minute=17)},
+}
+
+# --- Storage and static files -------------------------------------------------------------------------------
+
+OUTPUTS_DIR = Path(env.str("TUNEHOUSE_OUTPUTS", default=str(DATA_DIR / "artifacts"))).absolute()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
+    "datasets": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "datasets"}},
+    "artifacts": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": OUTPUTS_DIR}},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("TUNEHOUSE_STATIC", default=str(BASE_DIR / ".static")))
+# Static files are found in their apps until `collectstatic` has run.
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
+if WHITENOISE_USE_FINDERS:
+    STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+
+# --- Language and time --------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("es", _("Spanish"))]
+LOCALE_PATHS = [BASE_DIR / "config" / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# --- Mail ---------------------------------------------------------------------------------------------------
+
+EMAIL_CONFIG = env.email("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="tunehouse@localhost")
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("TUNEHOUSE_LOG_LEVEL", default=env.str("SIMPLETUNER_LOG_LEVEL", default="INFO")).upper()
+LOGGING = logs.configure(level=LOG_LEVEL, as_json=env.str("TUNEHOUSE_LOG_FORMAT", default="json") == "json")
+
+# --- Product ------------------------------------------------------------------------------------------------
+
+# Without /v1. Naming the sandbox makes it be Replicate for this installation: money counts.
+REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicate.com").rstrip("/").removesuffix("/v1")
+STATUS_PAGE_URL = env.str("TUNEHOUSE_STATUS_PAGE_URL", default="https://www.replicatestatus.com").rstrip("/")
+# Read once and taken out of the environment: client libraries fall back to them silently, in any team's call.
+REPLICATE_API_TOKEN = os.environ.pop("REPLICATE_API_TOKEN", "") or os.environ.pop("SIMPLETUNER_REPLICATE_API_TOKEN", "")
+HF_TOKEN = os.environ.pop("HF_TOKEN", "")
+# May teams that saved no token of their own use the installation's?
+SHARE_INSTALLATION_CREDENTIALS = env.bool("TUNEHOUSE_SHARE_INSTALLATION_CREDENTIALS", default=True)
+OUTBOUND_TIMEOUT_SECONDS = env.float("TUNEHOUSE_HTTP_TIMEOUT", default=env.float("SIMPLETUNER_HTTP_TIMEOUT", default=30.0))
+OUTBOUND_CA_BUNDLE = env.str("TUNEHOUSE_CA_BUNDLE", default=env.str("SIMPLETUNER_CA_BUNDLE", default="")) or None
+RATE_LIMIT_CALLS = env.int("RATE_LIMIT_CALLS", default=1000)
+RATE_LIMIT_PERIOD = env.int("RATE_LIMIT_PERIOD", default=60)
+WEBHOOK_TOLERANCE_SECONDS = env.int("SIMPLETUNER_WEBHOOK_TIMESTAMP_TOLERANCE", default=300)
+LOG_RETENTION_DAYS = max(30, env.int("SIMPLETUNER_JOB_RETENTION_DAYS", default=90))
+# Active jobs are polled this often while webhooks flow, and this often when none came or somebody watches.
+POLL_SECONDS = env.float("TUNEHOUSE_POLL_SECONDS", default=env.float("SIMPLETUNER_JOB_POLL_INTERVAL", default=30.0))
+POLL_SECONDS_SILENT = env.float("TUNEHOUSE_POLL_SECONDS_SILENT", default=5.0)
+# How long a complete list without our marker must be away from the call before "not found" is believed.
+NOT_FOUND_AFTER_SECONDS = env.float("TUNEHOUSE_NOT_FOUND_AFTER_SECONDS", default=120.0)
+LEASE_SECONDS = env.float("TUNEHOUSE_LEASE_SECONDS", default=60.0)
+DEFAULT_CEILING_SECONDS = env.int("TUNEHOUSE_DEFAULT_CEILING_SECONDS", default=4 * 3600)

@@ -1,0 +1,18 @@
+"""The address table of the whole installation."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from config import health
+
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.forbidden"
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.urls")),
+    path("api/cloud/health/live", health.live),
+    path("api/cloud/health/ready", health.ready),
+]
