@@ -4,6 +4,7 @@ Source: Replicate docs, reference/http#predictions.get, topics/predictions/lifec
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ def parse(said: bytes | str | Mapping[str, Any]) -> Prediction:
 
 
 def storable(value: Any) -> Any:
-    """Turn parsed JSON into what a JSON column can hold: floats for decimals, no NUL characters, no lone surrogates."""
+    """Turn parsed JSON into what a JSON column can hold: finite floats for decimals, no NULs, no lone surrogates."""
     if isinstance(value, str):
         return _storable_text(value)
     if isinstance(value, Mapping):
@@ -150,7 +151,8 @@ def storable(value: Any) -> Any:
     if isinstance(value, list):
         return [storable(item) for item in value]
     if isinstance(value, Decimal):
-        return float(value)
+        number = float(value)
+        return number if math.isfinite(number) else None
     return value
 
 
