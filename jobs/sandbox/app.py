@@ -1,0 +1,224 @@
+"""The sandbox's parts put together, and the routes of Replicate's HTTP API in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from . import accounts, catalogue, control, predictions, problems, status
+from .clock import Clock
+from .files import Files
+from .rules import Rules
+from .runner import PINNED_RULES, Runner
+from .store import Store
+from .webhooks import Webhooks
+
+MAX_JSON_BYTES = 10 * 1024**2
+RETENTION = 3600.0  # simulated seconds from the end to the purge
+MIN_RETENTION = 120.0  # but not before so many seconds of wall time
+HOUSEKEEPING = 2.0  # wall seconds
+
+
+class Sandbox:
+    """Everything behind the routes. `base_url` is the address that URLs in answers begin with, without a slash at the end."""
+
+    def __init__(self, folder: Path, base_url: str, speed: float):
+        self.base_url = base_url
+        self.clock = Clock(speed)
+        self.store = Store(folder)
+        self.rules = Rules(self.store)
+        self.accounts = accounts.Accounts(self.store)
+        self.files = Files(self.store, base_url)
+        self.predictions = predictions.Predictions(self.store, self.clock, base_url)
+        self.webhooks = Webhooks(self.store, self.rules, self.predictions)
+        self.runner = Runner(self.store, self.clock, self.rules, self.files, self.predictions, self.webhooks)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.runner.resume()
+        self.webhooks.resume()
+        keeper = asyncio.create_task(self._keep_house())
+        yield
+        keeper.cancel()
+        await self.runner.stop()
+        await self.webhooks.stop()
+        self.store.fold_log()
+        self.store.close()
+
+    async def _keep_house(self) -> None:
+        """Purge old predictions, drop expired files, and let no deleted secret linger in the write-ahead log."""
+        while True:
+            wanted = self.rules.use("purge_seconds")
+            after = max(self.clock.wall(RETENTION), MIN_RETENTION) if wanted is None else wanted
+            self.predictions.purge(time.time() - after)
+            self.files.drop_expired()
+            self.store.fold_log()
+            await asyncio.sleep(HOUSEKEEPING)
+
+
+def build(sandbox: Sandbox) -> Starlette:
+    """Make the ASGI application of a sandbox."""
+    api = Api(sandbox)
+    routes = [
+        Route("/v1/account", api.account),
+        Route("/v1/hardware", api.hardware),
+        Route("/v1/models/{owner}/{name}", api.model),
+        Route("/v1/models/{owner}/{name}/versions", api.versions),
+        Route("/v1/models/{owner}/{name}/versions/{id}", api.version),
+        Route("/v1/files", api.files, methods=["GET"]),
+        Route("/v1/files", api.upload, methods=["POST"]),
+        Route("/v1/files/{id}", api.file, methods=["GET"]),
+        Route("/v1/files/{id}", api.delete_file, methods=["DELETE"]),
+        Route("/v1/files/{id}/download", api.download),
+        Route("/v1/predictions", api.list, methods=["GET"]),
+        Route("/v1/predictions", api.create, methods=["POST"]),
+        Route("/v1/predictions/{id}", api.prediction),
+        Route("/v1/predictions/{id}/cancel", api.cancel, methods=["POST"]),
+        Route("/v1/webhooks/default/secret", api.webhook_secret),
+        Route("/api/v1/summary", api.status_widget),
+        Route("/api/v2/summary.json", api.status_summary),
+        *control.routes(sandbox),
+    ]
+    handlers: dict[Any, Any] = {
+        problems.Problem: problems.answer_problem,
+        problems.ServerFault: problems.answer_fault,
+        control.Mistake: control.answer_mistake,
+        HTTPException: problems.answer_http,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers, lifespan=sandbox.lifespan)
+
+
+class Api:
+    """Replicate's endpoints; each finds the caller's account first and sees nothing of the others."""
+
+    def __init__(self, sandbox: Sandbox):
+        self.sandbox = sandbox
+
+    def _caller(self, request: Request) -> sqlite3.Row:
+        return self.sandbox.accounts.authenticate(request.headers.get("authorization"))
+
+    def _newest(self, account: sqlite3.Row) -> str:
+        return str(self.sandbox.rules.use("schema_variant", account["username"]))
+
+    async def account(self, request: Request) -> Response:
+        return JSONResponse(accounts.render(self._caller(request)))
+
+    async def webhook_secret(self, request: Request) -> Response:
+        return JSONResponse({"key": self._caller(request)["webhook_secret"]})
+
+    async def hardware(self, request: Request) -> Response:
+        self._caller(request)
+        return JSONResponse(catalogue.HARDWARE)
+
+    # Models
+
+    async def model(self, request: Request) -> Response:
+        newest = self._newest(self._caller(request))
+        return JSONResponse(catalogue.render_model(self._trainer(request), newest))
+
+    async def versions(self, request: Request) -> Response:
+        found = catalogue.versions(self._trainer(request), self._newest(self._caller(request)))
+        return JSONResponse({"next": None, "previous": None, "results": [version.render() for version in found]})
+
+    async def version(self, request: Request) -> Response:
+        for version in catalogue.versions(self._trainer(request), self._newest(self._caller(request))):
+            if version.id == request.path_params["id"]:
+                return JSONResponse(version.render())
+        raise problems.not_found()
+
+    def _trainer(self, request: Request) -> str:
+        self._caller(request)
+        if request.path_params["owner"] != catalogue.OWNER:
+            raise problems.not_found()
+        return str(request.path_params["name"])
+
+    # Files
+
+    async def upload(self, request: Request) -> Response:
+        name = self._caller(request)["username"]
+        row = await self.sandbox.files.receive(name, request.headers.get("content-type", ""), request.stream())
+        await asyncio.sleep(self.sandbox.rules.use("hold_upload_seconds", name))
+        return JSONResponse(self.sandbox.files.render(row), 201)
+
+    async def files(self, request: Request) -> Response:
+        rows = self.sandbox.files.list(self._caller(request)["username"])
+        return JSONResponse({"next": None, "previous": None, "results": [self.sandbox.files.render(row) for row in rows]})
+
+    async def file(self, request: Request) -> Response:
+        row = self.sandbox.files.get(self._caller(request)["username"], request.path_params["id"])
+        return JSONResponse(self.sandbox.files.render(row))
+
+    async def delete_file(self, request: Request) -> Response:
+        self.sandbox.files.delete(self._caller(request)["username"], request.path_params["id"])
+        return Response(status_code=204)
+
+    async def download(self, request: Request) -> Response:
+        query = request.query_params
+        signed = (query.get(name, "") for name in ("owner", "expiry", "signature"))
+        row = self.sandbox.files.signed(request.path_params["id"], *signed)
+        return FileResponse(self.sandbox.files.path(row["id"]), media_type="application/octet-stream")
+
+    # Predictions
+
+    async def create(self, request: Request) -> Response:
+        sandbox, name = self.sandbox, self._caller(request)["username"]
+        body = await _json(request)
+        forced = sandbox.rules.use("create_status", name)
+        if forced is not None:
+            raise problems.forced(forced)
+        wanted = predictions.parse(body, request.headers.get("cancel-after"))
+        row = sandbox.predictions.create(name, wanted, {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES})
+        sandbox.runner.start(row)
+        await asyncio.sleep(sandbox.rules.use("hold_create_answer_seconds", name))
+        seconds = predictions.preferred_wait(request.headers.get("prefer"))
+        if seconds is None:
+            return JSONResponse(sandbox.predictions.render(row), 201)
+        await sandbox.runner.finished(row["id"], seconds)
+        now = sandbox.predictions.row(row["id"])
+        return JSONResponse(sandbox.predictions.render(now), 201, headers={"Preference-Applied": f"wait={seconds}"})
+
+    async def list(self, request: Request) -> Response:
+        name = self._caller(request)["username"]
+        return JSONResponse(self.sandbox.predictions.page(name, dict(request.query_params)))
+
+    async def prediction(self, request: Request) -> Response:
+        row = self.sandbox.predictions.get(self._caller(request)["username"], request.path_params["id"])
+        return JSONResponse(self.sandbox.predictions.render(row))
+
+    async def cancel(self, request: Request) -> Response:
+        row = self.sandbox.predictions.get(self._caller(request)["username"], request.path_params["id"])
+        self.sandbox.runner.cancel(row["id"])
+        return JSONResponse(self.sandbox.predictions.render(self.sandbox.predictions.row(row["id"])))
+
+    # The status page
+
+    async def status_widget(self, request: Request) -> Response:
+        return JSONResponse(status.widget())
+
+    async def status_summary(self, request: Request) -> Response:
+        return JSONResponse(status.summary())
+
+
+async def _json(request: Request) -> Any:
+    """Read a JSON body of bounded size. Raises Problem 400 or 413."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise problems.titled(413, "Request too large", "The request body is too large")
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise problems.titled(400, "Bad request", "The request body is not valid JSON") from error
