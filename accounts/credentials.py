@@ -1,0 +1,175 @@
+"""Credentials: the secrets with which a team works at Replicate, the Hub and an object store."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from accounts import audit
+from accounts.callers import Caller
+from accounts.errors import InvalidInput
+from accounts.models import Credential, CredentialHealth, CredentialKind, Team, User
+
+
+class ProviderAccount(Protocol):
+    """The account behind a credential, as its provider names it."""
+
+    @property
+    def username(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+
+def problem_with_replicate_token(text: str) -> str:
+    """What is wrong with the look of a Replicate token, in a sentence; "" if nothing is. Replicate is not asked."""
+    problem = _problem_with_text(text, "token")
+    if not problem and not text.startswith("r8_"):
+        return "A Replicate token begins with r8_. Copy it from https://replicate.com/account/api-tokens."
+    return problem
+
+
+def save(
+    *,
+    team: Team,
+    kind: str,
+    secret: str,
+    by: User,
+    caller: Caller | None = None,
+    user: User | None = None,
+    name: str = "api_token",
+    details: dict[str, Any] | None = None,
+) -> Credential:
+    """Keep a secret of the team, or of one person (`user`) in it; the former one of that name stays only for jobs that have it.
+
+    Raises InvalidInput if the secret cannot be one.
+    """
+    kind = CredentialKind(kind)
+    problem = problem_with_replicate_token(secret) if kind == CredentialKind.REPLICATE else _problem_with_text(secret, "secret")
+    if problem:
+        raise InvalidInput(problem, field="secret")
+    now = timezone.now()
+    with transaction.atomic():
+        # Two who save at once take turns, and the later one stays.
+        Team.objects.select_for_update(no_key=True).get(pk=team.pk)
+        former = Credential.objects.in_use().filter(team=team, user=user, kind=kind, name=name).first()
+        if former is not None:
+            Credential.objects.filter(pk=former.pk).update(removed_at=now)
+        credential = Credential.objects.create(
+            team=team,
+            user=user,
+            kind=kind,
+            name=name,
+            secret=secret,
+            fingerprint=_fingerprint(secret),
+            last_four=secret[-4:],
+            details=details or {},
+            created_by=by,
+            created_at=now,
+        )
+        audit.record(
+            team=team, event_type="credential.created", action=f"Saved the credential {credential}", caller=caller, by=by,
+            target_type="credential", target_id=str(credential.pk), before=_described(former), after=_described(credential),
+        )  # fmt: skip
+    return credential
+
+
+def remove(credential: Credential, *, by: User, caller: Caller | None = None) -> bool:
+    """Offer a credential no more; jobs that were admitted with it keep it. Says whether it was still in use."""
+    now = timezone.now()
+    with transaction.atomic():
+        removed = Credential.objects.in_use().filter(pk=credential.pk).update(removed_at=now)
+        if removed:
+            credential.removed_at = now
+            audit.record(
+                team=credential.team, event_type="credential.deleted", action=f"Removed the credential {credential}", caller=caller, by=by,
+                target_type="credential", target_id=str(credential.pk), before=_described(credential),
+            )  # fmt: skip
+    return bool(removed)
+
+
+def wipe_removed(*, still_needed: Iterable[int]) -> int:
+    """Forget the secrets of removed credentials, but for the ids that are still needed; says how many.
+
+    Whoever knows what needs them (the jobs that are not over) calls this now and then.
+    """
+    idle = Credential.objects.filter(removed_at__isnull=False).exclude(secret="", signing_keys="").exclude(pk__in=set(still_needed))
+    return idle.update(secret="", signing_keys="")
+
+
+def find(*, team: Team, user: User | None, kind: str, name: str = "api_token") -> Credential | None:
+    """The credential with which a person works in a team: their own there, else the team's, else the installation's.
+
+    The installation's comes from the environment and is given only if SHARE_INSTALLATION_CREDENTIALS allows it.
+    Another team's is never looked at.
+    """
+    mine = Credential.objects.in_use().filter(Q(user=user) | Q(user=None), team=team, kind=kind, name=name)
+    found = mine.order_by(F("user_id").asc(nulls_last=True)).first()
+    if found is None and settings.SHARE_INSTALLATION_CREDENTIALS:
+        return _from_environment(CredentialKind(kind))
+    return found
+
+
+def mark(credential: Credential, *, health: str, reason: str = "", account: ProviderAccount | None = None, now: datetime) -> bool:
+    """Keep what the provider said of a credential at `now`, and say whether its health is another than before."""
+    with transaction.atomic():
+        kept = Credential.objects.select_for_update(no_key=True).only("health").get(pk=credential.pk)
+        changes: dict[str, Any] = {"health": CredentialHealth(health), "health_reason": reason[:500], "checked_at": now}
+        if account is not None:
+            changes |= {"account_username": account.username, "account_type": account.type}
+        Credential.objects.filter(pk=credential.pk).update(**changes)
+    for name, value in changes.items():
+        setattr(credential, name, value)
+    return kept.health != health
+
+
+def _from_environment(kind: CredentialKind) -> Credential | None:
+    """The row that stands for the installation's token, made when it is first needed; another token makes another row."""
+    token = {CredentialKind.REPLICATE: settings.REPLICATE_API_TOKEN, CredentialKind.HUGGINGFACE: settings.HF_TOKEN}.get(kind, "")
+    if not token:
+        return None
+    rows = Credential.objects.in_use().filter(team=None, user=None, kind=kind, is_from_environment=True)
+    found = rows.filter(fingerprint=_fingerprint(token)).first()
+    if found is not None:
+        return found
+    try:
+        with transaction.atomic():
+            rows.update(removed_at=timezone.now())
+            return Credential.objects.create(
+                team=None, kind=kind, is_from_environment=True, fingerprint=_fingerprint(token), last_four=token[-4:]
+            )
+    except IntegrityError:
+        # Another process made it in the same moment.
+        return rows.get(fingerprint=_fingerprint(token))
+
+
+def _problem_with_text(text: str, what: str) -> str:
+    if not text:
+        return f"The {what} is empty."
+    if any(character.isspace() for character in text):
+        return f"The {what} has a blank or a line break in it. Copy it again without them."
+    if not text.isascii() or not text.isprintable():
+        return f"The {what} has characters that no {what} has. Copy it again."
+    return ""
+
+
+def _fingerprint(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _described(credential: Credential | None) -> dict[str, Any]:
+    """What an audit line says of a credential."""
+    if credential is None:
+        return {}
+    return {
+        "kind": credential.kind,
+        "name": credential.name,
+        "person": credential.user.username if credential.user else None,
+        "last_four": credential.last_four,
+        "details": credential.details,
+    }

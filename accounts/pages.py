@@ -1,0 +1,41 @@
+"""The door of the portal: pages that belong to a team."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+
+from accounts.callers import member_caller
+from accounts.models import Membership
+from accounts.roles import Right
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+Page = Callable[..., HttpResponse]
+
+
+def team_view(right: Right) -> Callable[[Page], Page]:
+    """Make a page a team's: the URL's `team` (a slug) becomes the Team, and `request.caller` says who is there.
+
+    Strangers and unknown slugs get 404, members without the right 403. A suspended team's pages can be read only.
+    """
+
+    def decorate(page: Page) -> Page:
+        @wraps(page)
+        def view(request: HttpRequest, *, team: str, **kwargs: Any) -> HttpResponse:
+            membership = Membership.objects.select_related("team", "user").filter(team__slug=team, user_id=request.user.pk).first()
+            if membership is None:
+                raise Http404("No such team, or you are not a member of it.")
+            caller = member_caller(request, membership)
+            if not caller.may(right):
+                raise PermissionDenied("Your role in this team does not allow this.")
+            if caller.team.is_suspended and request.method not in SAFE_METHODS:
+                raise PermissionDenied("This team is suspended: its work can be read, and nothing can be changed.")
+            request.caller = caller  # type: ignore[attr-defined]
+            return page(request, team=caller.team, **kwargs)
+
+        return view
+
+    return decorate
