@@ -150,7 +150,7 @@ def storable(value: Any) -> Any:
         return {_storable_text(str(key)): storable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [storable(item) for item in value]
-    if isinstance(value, Decimal):
+    if isinstance(value, float | Decimal):
         number = float(value)
         return number if math.isfinite(number) else None
     return value
