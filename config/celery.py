@@ -5,11 +5,14 @@ import os
 from celery import Celery
 from celery.signals import setup_logging
 
+from config.embedded import readiness
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("tunehouse")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+readiness.connect()
 
 
 @setup_logging.connect

@@ -29,7 +29,7 @@ from kombu.utils.encoding import bytes_to_str, str_to_bytes
 from kombu.utils.json import dumps, loads
 
 NAME = "renaming-filesystem"
-URL = f"{NAME}://"
+URL = f"{NAME}://localhost"
 POLLING_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
