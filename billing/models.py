@@ -53,7 +53,7 @@ class LimitScope(models.TextChoices):
     PLATFORM = "platform", _("Platform")
     TEAM = "team", _("Team")
     PERSON = "person", _("Person")
-    TOKEN = "token", _("Token")  # noqa: S105 - a word, not a secret
+    TOKEN = "token", _("Token")
 
 
 class LimitPeriodKind(models.TextChoices):
@@ -70,10 +70,16 @@ class LimitAction(models.TextChoices):
 
 class SpendLimitQuerySet(models.QuerySet["SpendLimit"]):
     def applying_to(self, *, team: Team, user: User | None, token: APIToken | None) -> "SpendLimitQuerySet":
-        """The limits in force that a job of this team, person and token counts against."""
+        """The limits that a job of this team, person and token counts against.
+
+        A disabled limit decides nothing but is counted on, so that its figures are right once it is enabled.
+        """
         person = Q(scope=LimitScope.PERSON, team=team, user=user) if user else Q(pk__in=[])
-        bearer = Q(scope=LimitScope.TOKEN, token=token) if token else Q(pk__in=[])
-        return self.filter(Q(scope=LimitScope.PLATFORM) | Q(scope=LimitScope.TEAM, team=team) | person | bearer, is_enabled=True)
+        bearer = Q(scope=LimitScope.TOKEN, team=team, token=token) if token else Q(pk__in=[])
+        return self.filter(Q(scope=LimitScope.PLATFORM) | Q(scope=LimitScope.TEAM, team=team) | person | bearer)
+
+    def enabled(self) -> "SpendLimitQuerySet":
+        return self.filter(is_enabled=True)
 
 
 class SpendLimit(models.Model):
@@ -107,24 +113,36 @@ class SpendLimit(models.Model):
                 name="spend_limit_names_what_it_applies_to",
             ),
             models.UniqueConstraint(
-                fields=["scope", "team", "user", "token", "name", "period"], nulls_distinct=False, name="one_spend_limit_per_name_and_period"
+                fields=["scope", "team", "user", "token", "name", "period"],
+                nulls_distinct=False,
+                name="one_spend_limit_per_name_and_period",
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.get_scope_display()} {self.get_period_display()}: {self.amount / 1_000_000:.2f} USD"
 
+    @property
+    def is_blocking(self) -> bool:
+        """Whether it refuses: an amount of 0 does so whatever the action."""
+        return self.is_enabled and (self.action == LimitAction.BLOCK or self.amount == 0)
+
 
 class LimitPeriodQuerySet(models.QuerySet["LimitPeriod"]):
     def covering(self, moment: datetime) -> "LimitPeriodQuerySet":
         return self.filter(starts_at__lte=moment, ends_at__gt=moment)
+
+    def locked(self) -> "LimitPeriodQuerySet":
+        """Locked in key order, which is the order for everybody; rows that point here may still be added."""
+        return self.order_by("pk").select_for_update(of=("self",), no_key=True)
 
 
 class LimitPeriod(models.Model):
     """What was settled and is held in one calendar period of one limit.
 
     `ceiling` and `is_blocking` are copied from the limit, so that a conditional UPDATE looks at the row it
-    locks. `overrun` is what a flagged charge or a lowered limit put above the ceiling.
+    locks. `overrun` is what a flagged charge or a lowered limit put above the ceiling of a blocking one: the
+    two constraints together leave it no other value than that, so it can never make room for a hold.
     """
 
     limit = models.ForeignKey(SpendLimit, models.CASCADE, related_name="periods")
@@ -142,11 +160,15 @@ class LimitPeriod(models.Model):
         verbose_name = _("limit period")
         verbose_name_plural = _("limit periods")
         constraints = [
-            models.UniqueConstraint(fields=["limit", "starts_at"], name="one_limit_period_per_start"),
+            models.UniqueConstraint(fields=["limit", "starts_at", "ends_at"], name="one_limit_period_per_limit_and_time"),
             models.CheckConstraint(condition=Q(starts_at__lt=F("ends_at")), name="limit_period_ends_after_it_starts"),
             models.CheckConstraint(condition=Q(settled__gte=0, held__gte=0, overrun__gte=0), name="limit_period_is_not_negative"),
             models.CheckConstraint(
                 condition=Q(is_blocking=False) | Q(ceiling__gte=F("settled") + F("held") - F("overrun")), name="limit_period_under_ceiling"
+            ),
+            models.CheckConstraint(
+                condition=Q(overrun=0) | Q(is_blocking=True, overrun__lte=F("settled") + F("held") - F("ceiling")),
+                name="limit_period_overrun_makes_no_room",
             ),
         ]
 
@@ -156,6 +178,14 @@ class LimitPeriod(models.Model):
     @property
     def left(self) -> int:
         return max(0, self.ceiling - self.settled - self.held)
+
+    def follow(self, limit: SpendLimit) -> None:
+        """Take over the limit's amount and action as they are now. The caller has locked this row."""
+        if (self.ceiling, self.is_blocking) == (limit.amount, limit.is_blocking):
+            return
+        self.ceiling, self.is_blocking = limit.amount, limit.is_blocking
+        self.overrun = max(0, self.settled + self.held - self.ceiling) if self.is_blocking else 0
+        self.save(update_fields=["ceiling", "is_blocking", "overrun"])
 
 
 class TopUp(models.Model):
@@ -196,12 +226,27 @@ class HoldQuerySet(models.QuerySet["Hold"]):
     def open(self) -> "HoldQuerySet":
         return self.filter(settled_at=None)
 
+    def counting_against(self, limit: SpendLimit) -> "HoldQuerySet":
+        """Those of whom the limit speaks, at any time; rehearsals count against none."""
+        of_scope = {
+            LimitScope.PLATFORM: Q(),
+            LimitScope.TEAM: Q(team=limit.team_id),
+            LimitScope.PERSON: Q(team=limit.team_id, user=limit.user_id),
+            LimitScope.TOKEN: Q(team=limit.team_id, token=limit.token_id),
+        }
+        return self.filter(of_scope[LimitScope(limit.scope)], is_rehearsal=False)
+
 
 class Hold(models.Model):
     """The worst-case cost of one piece of work, set aside until the real one is known."""
 
     team = models.ForeignKey(Team, models.PROTECT, related_name="holds")
-    reference = models.CharField(_("reference"), max_length=64, unique=True, help_text=_("What it is held for, for example job:j-ab12cd34ef."))
+    # Whose limits it counts against, beside the team's and the platform's.
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    token = models.ForeignKey(APIToken, models.SET_NULL, null=True, related_name="+")
+    reference = models.CharField(
+        _("reference"), max_length=64, unique=True, help_text=_("What it is held for, for example job:j-ab12cd34ef.")
+    )
     what_for = models.CharField(_("what for"), max_length=200)
     amount = models.PositiveBigIntegerField(_("amount"))
     price_line = models.ForeignKey(PriceLine, models.PROTECT, related_name="+")
@@ -220,9 +265,17 @@ class Hold(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(settled_at=None, charge=None) | Q(settled_at__isnull=False, charge__isnull=False), name="hold_is_settled_with_a_charge"
+                condition=Q(settled_at=None, charge=None) | Q(settled_at__isnull=False, charge__isnull=False),
+                name="hold_is_settled_with_a_charge",
             ),
-            models.CheckConstraint(condition=Q(charge=None) | Q(charge__lte=F("amount")) | ~Q(flag=""), name="charge_above_hold_is_flagged"),
+            models.CheckConstraint(
+                condition=Q(charge=None) | Q(charge__lte=F("amount")) | ~Q(flag=""),
+                name="charge_above_hold_is_flagged",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["team", "created_at"], name="holds_of_a_team_by_time"),
+            models.Index(fields=["created_at"], name="holds_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -240,7 +293,9 @@ class LineKind(models.TextChoices):
 class LedgerLine(models.Model):
     """One money fact of a team. Never changed or deleted: the database itself refuses it.
 
-    `amount` is positive for hold, charge, release and top-up; an adjustment may be negative.
+    A settled hold has exactly three lines, also where an amount is 0: hold = charge + release. What a flagged
+    charge takes beyond its hold is an adjustment. So held = holds - charges - releases, and what was
+    charged = charges + adjustments, for every team and period. Only an adjustment may be negative.
     """
 
     team = models.ForeignKey(Team, models.PROTECT, related_name="ledger_lines")

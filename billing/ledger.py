@@ -1,0 +1,137 @@
+"""The ledger: adding lines to a team's chain, verifying the chain, and the sums over it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.db import transaction
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce
+from structlog.contextvars import get_contextvars
+
+from accounts.audit import Verification
+from accounts.chain import BEGINNING, link
+from accounts.models import Team
+from billing.models import Hold, LedgerHead, LedgerLine, LineKind, PriceLine
+
+# What a line does to the running totals.
+ON_HELD = {LineKind.HOLD: 1, LineKind.CHARGE: -1, LineKind.RELEASE: -1}
+ON_CHARGED = {LineKind.CHARGE: 1, LineKind.ADJUST: 1}
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Micro-dollars, without rehearsals."""
+
+    held: int
+    charged: int
+
+
+def append(
+    *,
+    team: Team,
+    kind: LineKind,
+    amount: int,
+    at: datetime,
+    hold: Hold | None = None,
+    price_line: PriceLine | None = None,
+    reference: str = "",
+    is_rehearsal: bool = False,
+    reason: str = "",
+    made_by_id: int | None = None,
+) -> LedgerLine:
+    """Add a line (micro-dollars) to the team's chain and running totals, in the caller's transaction.
+
+    The team's head stays locked until that transaction ends, so this is the last lock that it takes.
+    """
+    with transaction.atomic():
+        head = _locked_head(team)
+        line = LedgerLine(
+            team=team,
+            sequence=head.sequence + 1,
+            # As the database returns it: the hash covers the text.
+            at=at.astimezone(UTC),
+            kind=kind,
+            amount=amount,
+            hold=hold,
+            price_line=price_line,
+            reference=reference,
+            is_rehearsal=is_rehearsal,
+            reason=reason,
+            made_by_id=made_by_id,
+            correlation_id=str(get_contextvars().get("correlation_id", ""))[:64],
+            previous_hash=head.hash,
+        )
+        line.hash = link(line.previous_hash, line.chained_fields())
+        line.save(force_insert=True)
+        counted = 0 if is_rehearsal else amount
+        LedgerHead.objects.filter(pk=head.pk).update(
+            sequence=line.sequence,
+            hash=line.hash,
+            held=F("held") + ON_HELD.get(kind, 0) * counted,
+            charged=F("charged") + ON_CHARGED.get(kind, 0) * counted,
+        )
+    return line
+
+
+def _locked_head(team: Team) -> LedgerHead:
+    heads = LedgerHead.objects.select_for_update(of=("self",), no_key=True).filter(team=team)
+    head = heads.first()
+    if head is None:
+        LedgerHead.objects.bulk_create([LedgerHead(team=team, hash=BEGINNING)], ignore_conflicts=True)
+        head = heads.get()
+    return head
+
+
+def totals(team: Team) -> Totals:
+    """The sums over the team's lines, to compare the stored ones with."""
+    kinds = {kind: Coalesce(Sum("amount", filter=Q(kind=kind)), 0) for kind in LineKind.values}
+    sums = LedgerLine.objects.filter(team=team, is_rehearsal=False).aggregate(**kinds)
+    return Totals(
+        held=sum(sign * int(sums[kind]) for kind, sign in ON_HELD.items()),
+        charged=sum(sign * int(sums[kind]) for kind, sign in ON_CHARGED.items()),
+    )
+
+
+def verify(team: Team) -> Verification:
+    """Walk the team's chain and name (by key) every line that was changed, removed, moved or put in. Writers go on meanwhile."""
+    broken: list[tuple[int, str]] = []
+    checked = 0
+    last = LedgerLine(pk=0, sequence=0, hash=BEGINNING)
+    # The end of the chain is read by the same statement as the lines, hence as of the same moment.
+    end = {"end": F("team__ledger_head__sequence"), "end_hash": F("team__ledger_head__hash")}
+    for line in LedgerLine.objects.filter(team=team).annotate(**end).order_by("sequence").iterator(chunk_size=2000):
+        broken += [(line.pk, reason) for reason in _faults(line, after=last)]
+        checked, last = checked + 1, line
+    if checked and (last.sequence, last.hash) != (last.end, last.end_hash):  # type: ignore[attr-defined]
+        broken.append((last.pk, f"The chain must end with line {last.end}, not with this one."))  # type: ignore[attr-defined]
+    if LedgerHead.objects.filter(team=team, sequence__gt=0, team__ledger_lines=None).exists():
+        broken.append((0, "All lines are missing."))
+    return Verification(valid=not broken, checked=checked, broken=broken)
+
+
+def _faults(line: LedgerLine, *, after: LedgerLine) -> Iterator[str]:
+    if line.sequence != after.sequence + 1:
+        yield f"Lines {after.sequence + 1} to {line.sequence - 1} are missing before it."
+    elif line.previous_hash != after.hash:
+        yield "It does not follow from the line before it."
+    if line.hash != link(line.previous_hash, line.chained_fields()):
+        yield "It was changed: its hash does not fit what it says."
+
+
+def unbalanced_holds(team: Team) -> list[tuple[int, str]]:
+    """The holds whose lines do not add up: amount = hold line, and once settled amount = charge + release."""
+    kinds = {f"{kind}_lines": Coalesce(Sum("lines__amount", filter=Q(lines__kind=kind)), 0) for kind in LineKind.values}
+    problems = []
+    for hold in Hold.objects.filter(team=team).annotate(**kinds).order_by("pk").iterator(chunk_size=2000):
+        held, charged, released, adjusted = (
+            getattr(hold, f"{kind}_lines") for kind in (LineKind.HOLD, LineKind.CHARGE, LineKind.RELEASE, LineKind.ADJUST)
+        )
+        if held != hold.amount:
+            problems.append((hold.pk, f"{hold.reference}: {hold.amount} are held, its line says {held}."))
+        elif hold.settled_at is None and (charged, released) != (0, 0):
+            problems.append((hold.pk, f"{hold.reference}: it is open, but {charged} were charged and {released} released."))
+        elif hold.settled_at is not None and (charged + released, charged + adjusted) != (hold.amount, hold.charge):
+            lines = f"lines charge {charged}, release {released}, adjust {adjusted}"
+            problems.append((hold.pk, f"{hold.reference}: {hold.amount} held, {hold.charge} charged, but its {lines}."))
+    return problems

@@ -1,0 +1,48 @@
+"""Calendar periods. Pure functions over zones: every instant lies in exactly one day, week and month."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from billing.models import LimitPeriodKind
+
+DAY = timedelta(days=1)
+
+
+def bounds(kind: str, moment: datetime, *, time_zone: str, first_weekday: int) -> tuple[datetime, datetime]:
+    """The period that `moment` lies in, as two UTC instants: the first in it, and the first after it.
+
+    `first_weekday` is 0 for Monday to 6 for Sunday. A day begins at its first midnight, or where a clock
+    change skips midnight, with the change. Raises ZoneInfoNotFoundError for an unknown zone.
+    """
+    zone = ZoneInfo(time_zone)
+    first = _first_day(kind, moment.astimezone(zone).date(), first_weekday)
+    # Where the clock went back over midnight, a date comes twice; the beginnings decide, not the date.
+    if moment < _beginning(first, zone):
+        first = _first_day(kind, first - DAY, first_weekday)
+    elif moment >= _beginning(_next_first_day(kind, first), zone):
+        first = _next_first_day(kind, first)
+    return _beginning(first, zone), _beginning(_next_first_day(kind, first), zone)
+
+
+def _first_day(kind: str, day: date, first_weekday: int) -> date:
+    match LimitPeriodKind(kind):
+        case LimitPeriodKind.DAILY:
+            return day
+        case LimitPeriodKind.WEEKLY:
+            return day - DAY * ((day.weekday() - first_weekday) % 7)
+        case LimitPeriodKind.MONTHLY:
+            return day.replace(day=1)
+
+
+def _next_first_day(kind: str, first: date) -> date:
+    match LimitPeriodKind(kind):
+        case LimitPeriodKind.DAILY:
+            return first + DAY
+        case LimitPeriodKind.WEEKLY:
+            return first + 7 * DAY
+        case LimitPeriodKind.MONTHLY:
+            return (first + 31 * DAY).replace(day=1)
+
+
+def _beginning(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
