@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
     parser.add_argument("--speed", type=float, default=1.0, metavar="N", help="simulated seconds that pass in one second (default 1)")
     parser.add_argument(
-        "--data", type=Path, default=Path("data/sandbox"), metavar="DIR", help="what the sandbox keeps (default data/sandbox)"
+        "--data", type=Path, default=Path(".data/sandbox"), metavar="DIR", help="what the sandbox keeps (default .data/sandbox)"
     )
     parser.add_argument("--public-url", metavar="URL", help="how clients reach the sandbox, if not by host and port")
     return parser.parse_args()

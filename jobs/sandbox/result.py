@@ -72,7 +72,7 @@ def _sort_metadata(path: Path) -> None:
         header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         file.seek(8)
-        file.write(json.dumps(header, separators=(",", ":")).encode().ljust(length))
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def _weights(source: np.random.Generator, rows: int, columns: int) -> np.ndarray[Any, Any]:

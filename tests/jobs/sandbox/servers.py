@@ -1,0 +1,236 @@
+"""Real processes and servers that the sandbox's tests talk to."""
+
+import contextlib
+import io
+import json
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+ROOT = Path(__file__).parents[3]
+CONFIG = {"--max_train_steps": 20, "--train_batch_size": 1}
+
+
+class Sandbox:
+    """A sandbox process of its own, on a free port."""
+
+    def __init__(self, folder: Path, speed: int, port: int = 0):
+        command = [sys.executable, "-m", "jobs.sandbox", "--port", str(port), "--speed", str(speed), "--data", str(folder)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        ready, _, self.url = self.process.stdout.readline().strip().partition(" ")
+        assert ready == "READY"
+        self.port = int(self.url.rpartition(":")[2])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._reap()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self.process.wait(timeout=10)
+        self.process.stdout.close()
+        return code
+
+    def control(self, path: str, **body) -> httpx.Response:
+        url = f"{self.url}/control/{path}"
+        return httpx.post(url, json=body, trust_env=False) if body else httpx.get(url, trust_env=False)
+
+    def evidence(self, prediction: dict) -> dict:
+        return self.control(f"predictions/{prediction['id']}").json()
+
+
+@dataclass
+class Account:
+    """A fresh account of a sandbox, so that tests that share the process do not see each other."""
+
+    sandbox: Sandbox
+    name: str
+    token: str
+    http: httpx.Client
+
+    def rule(self, **rules) -> None:
+        assert self.sandbox.control("settings", account=self.name, **rules).status_code == 200
+
+    def version(self) -> dict:
+        return self.http.get("/v1/models/simpletuner/advanced-trainer").json()["latest_version"]
+
+    def upload(self, content: bytes, name: str = "dataset.zip") -> dict:
+        return self.http.post("/v1/files", files={"content": (name, content, "application/zip")}).json()
+
+    def create(self, given: dict | None = None, *, headers: dict | None = None, **body) -> dict:
+        """Create a prediction that trains on `given`, which is filled up with what the schema requires."""
+        response = self.http.post("/v1/predictions", json={"version": self.version()["id"], "input": given, **body}, headers=headers)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def finish(self, given: dict, **body) -> dict:
+        """Create a prediction and wait for its end."""
+        headers = {"Prefer": "wait=60", **body.pop("headers", {})}
+        prediction = self.create(given, headers=headers, **body)
+        assert prediction["status"] not in ("starting", "processing")
+        return prediction
+
+    def get(self, prediction: dict) -> dict:
+        return self.http.get(f"/v1/predictions/{prediction['id']}").json()
+
+    def wait_until(self, prediction: dict, *states: str, seconds: float = 20) -> dict:
+        give_up = time.monotonic() + seconds
+        while (found := self.get(prediction))["status"] not in states:
+            assert time.monotonic() < give_up, f"still {found['status']}"
+            time.sleep(0.02)
+        return found
+
+
+def inputs(**given) -> dict:
+    """Fill an input up with what the newest trainer version requires."""
+    required = {"images": "", "config_json": json.dumps(CONFIG), "dataloader_json": "", "max_train_steps": 20, "lycoris_config": ""}
+    required["images"] = "data:application/zip;base64,UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="
+    return {**required, **given}
+
+
+def picture(width: int = 64, height: int = 64) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def archive(*names: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name in names:
+            file.writestr(name, picture() if name.endswith(".jpg") else b"not an image")
+    return content.getvalue()
+
+
+@dataclass
+class Receiver:
+    """Takes webhooks; answers with the statuses in `answers`, then 200."""
+
+    server: ThreadingHTTPServer
+    received: queue.Queue = field(default_factory=queue.Queue)
+    answers: list[int] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/hook?job=7&key=k%20k"
+
+    def next(self, seconds: float = 10):
+        return self.received.get(timeout=seconds)
+
+    def all(self) -> list:
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self.received.get_nowait())
+        return found
+
+
+@dataclass
+class Delivery:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+
+@contextlib.contextmanager
+def receiving(port: int = 0):
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            receiver.received.put(Delivery(self.path, dict(self.headers), body, time.monotonic()))
+            status = receiver.answers.pop(0) if receiver.answers else 200
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    receiver = Receiver(server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass
+class Bucket:
+    """An S3 service by rclone; its bucket `results` is a folder."""
+
+    url: str
+    folder: Path
+    access_key: str = "AKSANDBOXTEST"
+    secret_key: str = "sk-sandbox-test-secret"
+
+    def destination(self, prefix: str) -> dict:
+        return {
+            "s3_bucket": "results",
+            "s3_endpoint_url": self.url,
+            "s3_base_path": prefix,
+            "s3_access_key": self.access_key,
+            "s3_secret_key": self.secret_key,
+        }
+
+    def backend(self, name: str, prefix: str, **more) -> dict:
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        place = {"aws_bucket_name": "results", "aws_endpoint_url": self.url, "aws_data_prefix": prefix}
+        return {"id": name, "type": "aws", "dataset_type": "image", **place, **keys, **more}
+
+
+@contextlib.contextmanager
+def bucket(folder: Path):
+    (folder / "results").mkdir(parents=True)
+    port = free_port()
+    program = Path(sys.executable).parent / "rclone"
+    found = Bucket(f"http://127.0.0.1:{port}", folder / "results")
+    key = f"{found.access_key},{found.secret_key}"
+    command = [program, "serve", "s3", "--auth-key", key, "--addr", f"127.0.0.1:{port}", "--config", folder / "none", folder]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_port(port)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for_port(port: int) -> None:
+    give_up = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert time.monotonic() < give_up, "rclone does not answer"
+        time.sleep(0.02)

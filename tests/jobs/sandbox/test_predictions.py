@@ -1,0 +1,209 @@
+import re
+from datetime import datetime, timedelta
+
+import pytest
+
+from . import servers
+
+
+def refused(account, body, **headers):
+    response = account.http.post("/v1/predictions", json=body, headers=headers)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.json()
+
+
+def test_a_missing_version_and_a_foreign_key_are_named(account):
+    problem = refused(account, {"model": "simpletuner/advanced-trainer", "input": {}})
+
+    assert list(problem) == ["detail", "status", "title", "invalid_fields"]
+    assert problem["detail"] == "- version is required\n- Additional property model is not allowed\n"
+    assert (problem["status"], problem["title"]) == (422, "Input validation failed")
+    assert problem["invalid_fields"] == [
+        {"type": "required", "field": "", "description": "version is required"},
+        {"type": "additional_property_not_allowed", "field": "", "description": "Additional property model is not allowed"},
+    ]
+
+
+def test_a_missing_input_is_named(account):
+    given = servers.inputs()
+    del given["lycoris_config"]
+
+    problem = refused(account, {"version": account.version()["id"], "input": given})
+
+    assert problem["detail"] == "- input: lycoris_config is required\n"
+    assert problem["invalid_fields"] == [{"type": "required", "field": "input", "description": "lycoris_config is required"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("config_json", None, "Invalid type. Expected: string, given: null"),
+        ("config_json", {}, "Invalid type. Expected: string, given: object"),
+        ("max_train_steps", "20", "Invalid type. Expected: integer, given: string"),
+        ("max_train_steps", True, "Invalid type. Expected: integer, given: boolean"),
+        ("return_logs", 1, "Invalid type. Expected: boolean, given: integer"),
+        ("images", "not an address", "Does not match format 'uri'"),
+    ],
+)
+def test_an_input_of_the_wrong_kind_is_named(account, name, value, sentence):
+    problem = refused(account, {"version": account.version()["id"], "input": servers.inputs(**{name: value})})
+
+    assert problem["detail"] == f"- input.{name}: {sentence}\n"
+
+
+def test_nullable_inputs_may_be_null(account):
+    created = account.create(servers.inputs(s3_bucket=None, hf_token=None))
+
+    assert created["status"] == "starting"
+
+
+@pytest.mark.parametrize("version", ["0" * 64, "acme/advanced-trainer:", "simpletuner/advanced-trainer", "junk"])
+def test_an_unknown_version_is_refused(account, version):
+    version = version + account.version()["id"] if version.endswith(":") else version
+
+    problem = refused(account, {"version": version, "input": servers.inputs()})
+
+    assert problem["title"] == "Invalid version or not permitted"
+    assert problem["detail"] == "The specified version does not exist (or perhaps you don't have permission to use it?)"
+
+
+@pytest.mark.parametrize("url", ["http://example.com/hook", "ftp://127.0.0.1/", "nonsense", "http://[broken"])
+def test_a_webhook_must_be_https_unless_it_is_near(account, url):
+    problem = refused(account, {"version": account.version()["id"], "input": servers.inputs(), "webhook": url})
+
+    assert problem["invalid_fields"][0]["field"] == "webhook"
+
+
+def test_an_unknown_event_is_refused(account):
+    body = {"version": account.version()["id"], "input": servers.inputs(), "webhook_events_filter": ["finished"]}
+
+    assert refused(account, body)["invalid_fields"][0]["type"] == "enum"
+
+
+def test_models_that_are_not_official_take_no_predictions(account):
+    response = account.http.post("/v1/models/simpletuner/advanced-trainer/predictions", json={"input": {}})
+
+    assert response.status_code == 404
+
+
+def test_a_body_that_is_no_json_is_refused(account):
+    assert account.http.post("/v1/predictions", content=b"{").status_code == 400
+    assert account.http.post("/v1/predictions", content=b"[]").status_code == 422
+
+
+def test_a_new_prediction_waits(account):
+    account.rule(queue_seconds=100_000)
+
+    created = account.create(servers.inputs(), webhook="https://example.com/hook", webhook_events_filter=["completed"])
+
+    assert re.fullmatch("[0-9a-hjkmnp-tv-z]{26}", created["id"])
+    assert (created["status"], created["model"], created["version"]) == (
+        "starting",
+        "simpletuner/advanced-trainer",
+        account.version()["id"],
+    )
+    assert (created["output"], created["error"], created["data_removed"], created["metrics"]) == (None, None, False, {})
+    assert created["webhook_events_filter"] == ["completed"]
+    assert created["urls"]["get"] == f"{account.sandbox.url}/v1/predictions/{created['id']}"
+    assert "deadline" not in created
+    assert account.http.get(created["urls"]["get"]).json() == created
+
+
+def test_a_version_may_be_named_with_its_model(account):
+    created = account.create(servers.inputs(), version=f"simpletuner/advanced-trainer:{account.version()['id']}")
+
+    assert created["version"] == account.version()["id"]
+
+
+def test_secrets_are_redacted_and_configurations_are_not(account):
+    account.rule(queue_seconds=100_000)
+    given = servers.inputs(hf_token="hf_secret", s3_access_key="AK1", s3_secret_key="SK1", dataloader_json='[{"type": "aws"}]', typo="kept")
+
+    created = account.create(given)
+
+    redacted = {"hf_token": "[REDACTED]", "s3_access_key": "[REDACTED]", "s3_secret_key": "[REDACTED]"}
+    assert created["input"] == {**given, **redacted}
+    assert account.get(created)["input"] == created["input"]
+    assert account.http.get("/v1/predictions").json()["results"][0]["input"] == created["input"]
+    assert account.sandbox.evidence(created)["input"] == created["input"]
+
+
+def test_a_foreign_prediction_is_not_found(account, open_account):
+    account.rule(queue_seconds=100_000)
+    created = account.create(servers.inputs())
+    stranger = open_account(account.sandbox)
+
+    assert stranger.http.get(f"/v1/predictions/{created['id']}").status_code == 404
+    assert stranger.http.post(f"/v1/predictions/{created['id']}/cancel").status_code == 404
+    assert stranger.http.get("/v1/predictions").json()["results"] == []
+    assert account.get(created)["status"] == "starting"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7200", 7200), ("9000s", 9000), ("120m", 7200), ("2h3m4s", 7384)])
+def test_cancel_after_sets_a_deadline_on_the_sped_up_clock(account, text, seconds):
+    created = account.create(servers.inputs(), headers={"Cancel-After": text})
+
+    created_at, deadline = (datetime.fromisoformat(created[name]) for name in ("created_at", "deadline"))
+    assert abs((deadline - created_at) - timedelta(seconds=seconds / 3600)) < timedelta(microseconds=2)
+
+
+@pytest.mark.parametrize("text", ["4", "4s", "soon", "", "5d", "1s1h"])
+def test_a_cancel_after_that_cannot_be_is_refused(account, text):
+    body = {"version": account.version()["id"], "input": servers.inputs()}
+
+    assert refused(account, body, **{"Cancel-After": text})["title"] == "Invalid Cancel-After"
+
+
+def test_the_list_pages_by_hundreds_newest_first(account):
+    account.rule(queue_seconds=100_000)
+    created = [account.create(servers.inputs()) for _ in range(103)]
+
+    first = account.http.get("/v1/predictions").json()
+    second = account.http.get(first["next"]).json()
+
+    ids = [each["id"] for each in (*first["results"], *second["results"])]
+    assert ids == [each["id"] for each in reversed(created)]
+    assert (len(first["results"]), second["next"], first["previous"]) == (100, None, None)
+    assert first["next"].startswith(f"{account.sandbox.url}/v1/predictions?")
+    assert all("logs" not in each for each in first["results"])
+
+
+def test_the_list_is_cut_by_time_from_inclusive_to_exclusive(account):
+    account.rule(queue_seconds=100_000)
+    old, middle, new = (account.create(servers.inputs()) for _ in range(3))
+
+    query = {"created_after": middle["created_at"], "created_before": new["created_at"]}
+    found = account.http.get("/v1/predictions", params=query).json()["results"]
+
+    assert [each["id"] for each in found] == [middle["id"]]
+    assert old["created_at"] < middle["created_at"] < new["created_at"]
+    assert account.http.get("/v1/predictions", params={"created_after": "yesterday"}).status_code == 422
+
+
+@pytest.mark.parametrize("status", [402, 429, 500, 502, 503, 504])
+def test_a_create_can_be_made_to_fail_without_creating(account, status):
+    account.rule(create_status=status, times=1)
+
+    body = {"version": account.version()["id"], "input": servers.inputs()}
+    response = account.http.post("/v1/predictions", json=body)
+
+    assert response.status_code == status
+    assert account.http.get("/v1/predictions").json()["results"] == []
+    if status == 402:
+        assert response.json()["title"] == "Insufficient credit"
+    elif status == 429:
+        assert (response.json()["retry_after"], response.headers["retry-after"]) == (1, "1")
+    else:
+        assert response.headers["content-type"].startswith("text/html")
+    assert account.http.post("/v1/predictions", json=body).status_code == 201
+
+
+def test_the_answer_to_a_create_can_be_held_while_the_prediction_exists(account):
+    account.rule(hold_create_answer_seconds=30, queue_seconds=100_000)
+    body = {"version": account.version()["id"], "input": servers.inputs()}
+
+    with pytest.raises(servers.httpx.ReadTimeout):
+        account.http.post("/v1/predictions", json=body, timeout=0.5)
+
+    assert len(account.http.get("/v1/predictions").json()["results"]) == 1
