@@ -29,12 +29,14 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
     reason: str = "",
+    address: str = "",
 ) -> AuditLine:
     """Append a line to the team's chain (`team` None: the platform's), in the transaction of what it tells of.
 
     Call it last: it locks the end of the chain until that transaction is over, ahead of nothing but the ledger's.
-    The actor is the caller's person or `by`, with neither the system itself. In `before` and `after` what stands under
-    a name like `token`, `secret`, `password` or `key` is masked, which is a second wall: callers pass no secrets.
+    The actor is the caller's person, or `by` who came from `address`; with neither the system itself. In `before` and
+    `after` what stands under a name like `token`, `secret`, `password` or `key` is masked, which is a second wall:
+    callers pass no secrets.
     """
     actor = caller.user if caller else by
     with transaction.atomic():
@@ -49,7 +51,7 @@ def record(
             actor_id=actor.pk if actor else None,
             actor=_cut(actor.username if actor else "", 150),
             token_prefix=caller.token.key_prefix if caller and caller.token else "",
-            address=caller.address if caller else "",
+            address=caller.address if caller else address,
             target_type=_cut(target_type, 50),
             target_id=_cut(target_id, 100),
             action=_cut(action, 300),

@@ -26,12 +26,22 @@ class ProviderAccount(Protocol):
     def type(self) -> str: ...
 
 
+def fingerprint(secret: str) -> str:
+    """Tell one secret from another without keeping it: SHA-256 in hex."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 def problem_with_replicate_token(text: str) -> str:
     """What is wrong with the look of a Replicate token, in a sentence; "" if nothing is. Replicate is not asked."""
     problem = _problem_with_text(text, "token")
     if not problem and not text.startswith("r8_"):
         return "A Replicate token begins with r8_. Copy it from https://replicate.com/account/api-tokens."
     return problem
+
+
+def problem_with_secret(kind: str, text: str) -> str:
+    """What is wrong with the look of a secret of this kind, in a sentence; "" if nothing is."""
+    return problem_with_replicate_token(text) if kind == CredentialKind.REPLICATE else _problem_with_text(text, "secret")
 
 
 def save(
@@ -50,8 +60,7 @@ def save(
     Raises InvalidInput if the secret cannot be one.
     """
     kind = CredentialKind(kind)
-    problem = problem_with_replicate_token(secret) if kind == CredentialKind.REPLICATE else _problem_with_text(secret, "secret")
-    if problem:
+    if problem := problem_with_secret(kind, secret):
         raise InvalidInput(problem, field="secret")
     now = timezone.now()
     with transaction.atomic():
@@ -66,7 +75,7 @@ def save(
             kind=kind,
             name=name,
             secret=secret,
-            fingerprint=_fingerprint(secret),
+            fingerprint=fingerprint(secret),
             last_four=secret[-4:],
             details=details or {},
             created_by=by,
@@ -134,18 +143,18 @@ def _from_environment(kind: CredentialKind) -> Credential | None:
     if not token:
         return None
     rows = Credential.objects.in_use().filter(team=None, user=None, kind=kind, is_from_environment=True)
-    found = rows.filter(fingerprint=_fingerprint(token)).first()
+    found = rows.filter(fingerprint=fingerprint(token)).first()
     if found is not None:
         return found
     try:
         with transaction.atomic():
             rows.update(removed_at=timezone.now())
             return Credential.objects.create(
-                team=None, kind=kind, is_from_environment=True, fingerprint=_fingerprint(token), last_four=token[-4:]
+                team=None, kind=kind, is_from_environment=True, fingerprint=fingerprint(token), last_four=token[-4:]
             )
     except IntegrityError:
         # Another process made it in the same moment.
-        return rows.get(fingerprint=_fingerprint(token))
+        return rows.get(fingerprint=fingerprint(token))
 
 
 def _problem_with_text(text: str, what: str) -> str:
@@ -156,10 +165,6 @@ def _problem_with_text(text: str, what: str) -> str:
     if not text.isascii() or not text.isprintable():
         return f"The {what} has characters that no {what} has. Copy it again."
     return ""
-
-
-def _fingerprint(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _described(credential: Credential | None) -> dict[str, Any]:
