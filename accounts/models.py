@@ -49,7 +49,9 @@ class Team(models.Model):
     name = models.CharField(_("name"), max_length=100)
     slug = models.SlugField(_("address"), max_length=50, unique=True)
     description = models.CharField(_("description"), max_length=500, blank=True)
-    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", help_text=_("Spending periods begin at midnight in this zone."))
+    time_zone = models.CharField(
+        _("time zone"), max_length=64, default="UTC", help_text=_("Spending periods begin at midnight in this zone.")
+    )
     first_weekday = models.PositiveSmallIntegerField(_("first day of the week"), default=0, help_text=_("0 is Monday, 6 is Sunday."))
     shows_details = models.BooleanField(
         _("members see each other's work"),
@@ -147,7 +149,9 @@ class APIToken(models.Model):
     secret_hash = models.CharField(max_length=64, editable=False)
     role = models.CharField(_("role of its maker"), max_length=10, choices=Role.choices)
     scopes = models.JSONField(_("scopes"), default=list)
-    allowed_addresses = models.JSONField(_("allowed addresses"), default=list, blank=True, help_text=_("Addresses or networks; empty means all."))
+    allowed_addresses = models.JSONField(
+        _("allowed addresses"), default=list, blank=True, help_text=_("Addresses or networks; empty means all.")
+    )
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
     # In the future while a rotation's overlap lasts.

@@ -100,14 +100,10 @@ def _first_problems(detail: Any, field: str = "") -> list[dict[str, str]]:
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer every refusal and every fault of DRF in one body; what is not expected goes on to the 500 page."""
     request = context.get("request")
+    fields: dict[str, Any]
     headers: dict[str, str] = {}
     if isinstance(exc, Refusal):
-        fields: dict[str, Any] = {
-            "status": exc.status, "detail": exc.detail, "code": exc.code, "hint": exc.hint, "field": exc.field, "details": exc.details,
-        }
-        retry_after = exc.details.get("retry_after")
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
+        fields, headers = refusal_fields(exc), refusal_headers(exc)
     elif isinstance(exc, exceptions.ValidationError):
         problems = _first_problems(exc.detail)
         first = problems[0]
@@ -134,6 +130,31 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     else:
         return None
     return Response(error_body(request, **fields), status=fields["status"], headers=headers)
+
+
+def refusal_fields(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "hint": refusal.hint,
+        "field": refusal.field,
+        "errors": refusal.details.get("errors"),
+        "details": {name: item for name, item in refusal.details.items() if name != "errors"},
+    }
+
+
+def refusal_headers(refusal: Refusal) -> dict[str, str]:
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+    if "retry_after" in refusal.details:
+        headers["Retry-After"] = str(refusal.details["retry_after"])
+    return headers
+
+
+def refusal_response(request: HttpRequest, refusal: Refusal) -> JsonResponse:
+    """The answer to a refusal that a plain Django view raised."""
+    body = error_body(request, **refusal_fields(refusal))
+    return JsonResponse(body, encoder=MoneyEncoder, status=refusal.status, headers=refusal_headers(refusal))
 
 
 def json_error(request: HttpRequest, *, status: int, detail: str, **more: Any) -> JsonResponse:

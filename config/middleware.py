@@ -1,4 +1,4 @@
-"""One correlation id for each request, from the caller or made here, in the logs and in the answer."""
+"""What every request passes: a correlation id on the way in, and words for a refusal on the way out."""
 
 import re
 import uuid
@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import structlog
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.errors import Refusal
+from config.api import refusal_response
 
 PLAIN_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
 
@@ -25,3 +29,20 @@ class CorrelationMiddleware:
         response = self.get_response(request)
         response["X-Correlation-ID"] = response["X-Request-ID"] = correlation_id
         return response
+
+
+class RefusalMiddleware:
+    """Turns a Refusal that a plain view raises into its answer: JSON below /api/, a page elsewhere."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, Refusal):
+            return None
+        if request.path.startswith("/api/"):
+            return refusal_response(request, exception)
+        return render(request, "shared/refusal.html", {"refusal": exception}, status=exception.status)

@@ -95,6 +95,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.middleware.RefusalMiddleware",
 ]
 
 TEMPLATES = [
@@ -215,7 +216,7 @@ CELERY_TASK_TIME_LIMIT = 1800
 CELERY_TASK_SOFT_TIME_LIMIT = 1740
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # A finished run's logs and files are rescued ahead of all other work; packing and uploading never hold up events.
-CELERY_TASK_ROUTES = {"jobs.pack_and_launch": {"queue": "launch"}, "jobs.archive": {"queue": "rescue"}}
+CELERY_TASK_ROUTES = {"jobs.launch": {"queue": "launch"}, "jobs.archive": {"queue": "rescue"}}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
@@ -282,5 +283,5 @@ POLL_SECONDS = env.float("TUNEHOUSE_POLL_SECONDS", default=env.float("SIMPLETUNE
 POLL_SECONDS_SILENT = env.float("TUNEHOUSE_POLL_SECONDS_SILENT", default=5.0)
 # How long a complete list without our marker must be away from the call before "not found" is believed.
 NOT_FOUND_AFTER_SECONDS = env.float("TUNEHOUSE_NOT_FOUND_AFTER_SECONDS", default=120.0)
-LEASE_SECONDS = env.float("TUNEHOUSE_LEASE_SECONDS", default=60.0)
-DEFAULT_CEILING_SECONDS = env.int("TUNEHOUSE_DEFAULT_CEILING_SECONDS", default=4 * 3600)
+# A worker that dies leaves its job to another after this long.
+LEASE_SECONDS = env.float("TUNEHOUSE_LEASE_SECONDS", default=20.0)

@@ -15,4 +15,6 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("api/cloud/health/live", health.live),
     path("api/cloud/health/ready", health.ready),
+    path("api/cloud/", include("jobs.api.urls")),
+    path("", include("webhooks.urls")),
 ]

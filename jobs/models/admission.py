@@ -157,7 +157,9 @@ class Consent(models.Model):
         verbose_name = _("consent")
         verbose_name_plural = _("consents")
         constraints = [
-            models.UniqueConstraint(fields=["team", "statement_sha256"], condition=Q(withdrawn_at=None), name="one_consent_per_team_and_statement")
+            models.UniqueConstraint(
+                fields=["team", "statement_sha256"], condition=Q(withdrawn_at=None), name="one_consent_per_team_and_statement"
+            )
         ]
 
     def __str__(self) -> str:

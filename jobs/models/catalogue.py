@@ -16,7 +16,9 @@ class Provider(models.TextChoices):
 class Trainer(models.Model):
     """A model on the provider with its hardware: data, so that a new one needs no release."""
 
-    profile = models.SlugField(_("hardware profile"), max_length=30, unique=True, help_text=_("The word that clients send, for example l40s-x2."))
+    profile = models.SlugField(
+        _("hardware profile"), max_length=30, unique=True, help_text=_("The word that clients send, for example l40s-x2.")
+    )
     model = models.CharField(_("model"), max_length=200, help_text=_("owner/name on the provider."))
     label = models.CharField(_("label"), max_length=100)
     hardware = models.CharField(_("hardware"), max_length=50, help_text=_("The SKU in the price book."))
@@ -66,7 +68,9 @@ class ProviderSettings(models.Model):
     """A team's settings for the provider, as SimpleTuner's provider settings name them. Made on first use."""
 
     team = models.OneToOneField(Team, models.CASCADE, related_name="provider_settings")
-    webhook_url = models.CharField(_("webhook URL"), max_length=500, blank=True, help_text=_("Public address of this server without a path."))
+    webhook_url = models.CharField(
+        _("webhook URL"), max_length=500, blank=True, help_text=_("Public address of this server without a path.")
+    )
     webhook_require_signature = models.BooleanField(_("require signatures"), default=True)
     webhook_allowed_ips = models.JSONField(_("allowed addresses"), default=list, blank=True)
     webhook_rate_limit_max = models.PositiveIntegerField(default=100)

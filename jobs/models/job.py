@@ -108,7 +108,9 @@ class Job(models.Model):
     priority = models.PositiveSmallIntegerField(_("priority"), default=10)
     priority_override = models.PositiveSmallIntegerField(_("priority override"), null=True)
     not_before = models.DateTimeField(_("not before"), null=True)
-    waiting_reason = models.CharField(_("why it waits"), max_length=20, choices=WaitingReason.choices, default=WaitingReason.NONE, blank=True)
+    waiting_reason = models.CharField(
+        _("why it waits"), max_length=20, choices=WaitingReason.choices, default=WaitingReason.NONE, blank=True
+    )
     leased_until = models.DateTimeField(null=True, editable=False)
     try_after = models.DateTimeField(null=True, editable=False)
 

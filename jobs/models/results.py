@@ -61,6 +61,8 @@ class Artifact(models.Model):
     sha256 = models.CharField("SHA-256", max_length=64)
     etag = models.CharField(max_length=80)
     content_type = models.CharField(_("type"), max_length=200, default="application/octet-stream")
+    # What the uploader said about it (x-amz-meta-*); rclone keeps the file's time there.
+    metadata = models.JSONField(default=dict, blank=True)
     stored_as = models.CharField(max_length=1100)
     stored_at = models.DateTimeField(_("stored at"), default=timezone.now)
 
@@ -81,6 +83,7 @@ class MultipartUpload(models.Model):
     upload_id = models.CharField(max_length=64, unique=True)
     key = models.CharField(max_length=900)
     content_type = models.CharField(max_length=200, default="application/octet-stream")
+    metadata = models.JSONField(default=dict, blank=True)
     started_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -127,7 +130,9 @@ class ResultDelivery(models.Model):
         verbose_name_plural = _("result deliveries")
         constraints = [
             models.UniqueConstraint(fields=["job", "destination", "target"], name="one_delivery_per_job_and_target"),
-            models.CheckConstraint(condition=~Q(state="delivered") | Q(delivered_at__isnull=False), name="a_delivery_that_arrived_says_when"),
+            models.CheckConstraint(
+                condition=~Q(state="delivered") | Q(delivered_at__isnull=False), name="a_delivery_that_arrived_says_when"
+            ),
         ]
 
     def __str__(self) -> str:

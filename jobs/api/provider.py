@@ -1,0 +1,47 @@
+"""The team's Replicate token by API: save it, and ask whether it is good."""
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.errors import InvalidInput, NotFound
+from accounts.permissions import IsCaller, needs
+from accounts.roles import Right
+from jobs.services import provider as providers
+
+
+def require_replicate(name: str) -> None:
+    """Raises NotFound for a provider that this server does not have."""
+    if name != "replicate":
+        raise NotFound(f"Unknown provider '{name}'.", hint="This server runs jobs on replicate.")
+
+
+class ProviderToken(APIView):
+    permission_classes = [needs(Right.MANAGE, permission="admin.config")]
+
+    def put(self, request: Request, provider: str) -> Response:
+        """Save the token, encrypted. One that Replicate refuses is saved too, and the answer says so."""
+        require_replicate(provider)
+        token = request.data.get("api_token") if isinstance(request.data, dict) else None
+        if not isinstance(token, str):
+            raise InvalidInput("Send the token as text in 'api_token'.", field="api_token")
+        found = providers.save_token(request.auth, token)
+        error = None if found.valid else f"Token saved but validation failed: {found.error}"
+        return Response({"success": True, "file_path": None, "error": error})
+
+
+class ProviderValidate(APIView):
+    permission_classes = [IsCaller]
+
+    def get(self, request: Request, provider: str) -> Response:
+        """Always 200: `valid`, and either whose token it is or what is wrong with it."""
+        require_replicate(provider)
+        found = providers.validate(request.auth)
+        return Response(
+            {
+                "valid": found.valid,
+                "user_info": {**found.account, "token_source": found.source},
+                "username": found.account.get("username"),
+                "error": found.error or None,
+            }
+        )

@@ -1,0 +1,103 @@
+"""Submitting a job by API, as SimpleTuner's clients do it."""
+
+import uuid
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.errors import NotFound
+from accounts.permissions import needs
+from accounts.roles import Right
+from jobs.services import addresses, submission
+from jobs.services.planning import InvalidConfig
+from jobs.specs import JobSpec
+
+SERVED_PROVIDERS = ("replicate",)
+
+
+class SubmitSerializer(serializers.Serializer[Any]):
+    """The body of a submission. Unknown fields are ignored, as SimpleTuner's own server does."""
+
+    config_name_to_load = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=128)
+    config = serializers.DictField(required=False, allow_null=True)
+    config_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=128)
+    dataloader_config = serializers.ListField(child=serializers.DictField(), required=False, allow_null=True)
+    dataset = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=120)
+    hardware_profile = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=60)
+    destination = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=10)
+    hub_model_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
+    max_seconds = serializers.IntegerField(required=False, allow_null=True)
+    idempotency_key = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=256)
+    tracker_run_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
+    upload_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=64)
+    webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
+    snapshot_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
+    snapshot_message = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=2000)
+
+    def spec(self) -> JobSpec:
+        given = self.validated_data
+        return JobSpec(
+            config_name=given.get("config_name_to_load") or "",
+            config=given.get("config"),
+            label=given.get("config_name") or "",
+            dataloader=given.get("dataloader_config") or [],
+            dataset=given.get("dataset") or "",
+            hardware_profile=given.get("hardware_profile") or "",
+            destination=given.get("destination") or "",
+            hub_model_id=given.get("hub_model_id") or "",
+            run_name=given.get("tracker_run_name") or "",
+            upload_id=given.get("upload_id") or str(uuid.uuid4()),
+            max_seconds=given.get("max_seconds"),
+            snapshot_name=given.get("snapshot_name") or "",
+            snapshot_message=given.get("snapshot_message") or "",
+        )
+
+
+class SubmitJob(APIView):
+    """Admit a job. Answers in milliseconds; packing, upload and the provider come later."""
+
+    permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
+
+    @extend_schema(request=SubmitSerializer, responses={200: dict})
+    def post(self, request: Request, provider: str = "") -> Response:
+        named = provider or request.query_params.get("provider") or "replicate"
+        if named not in SERVED_PROVIDERS:
+            raise NotFound(f"Unknown provider '{named}'.", field="provider", hint="This server runs jobs on replicate.")
+        if not isinstance(request.data, dict):
+            raise InvalidConfig("The body must be a JSON object.")
+        asked = SubmitSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        self._check_webhook(request, asked.validated_data.get("webhook_url") or "")
+        submitted = submission.submit(request.auth, asked.spec(), repeat=self._repeat(request, asked.validated_data))
+        job = submitted.job
+        return Response(
+            {
+                "success": True,
+                "job_id": job.job_id,
+                "status": job.state,
+                "error": None,
+                "data_uploaded": hasattr(job, "provider_upload"),
+                "upload_id": job.upload_id or None,
+                "cost_limit_warning": " ".join(submitted.cost_warnings) or None,
+                "quota_warnings": submitted.warnings,
+                "idempotent_hit": submitted.is_repeat,
+                "requires_approval": job.state == "blocked",
+            }
+        )
+
+    def _repeat(self, request: Request, given: dict[str, Any]) -> submission.Repeat | None:
+        body = {name: value for name, value in request.data.items() if name != "idempotency_key"}
+        header = request.headers.get("Idempotency-Key", "").strip()
+        if header:
+            return submission.Repeat(key=header[:256], body=body, is_strict=True)
+        key = given.get("idempotency_key")
+        return submission.Repeat(key=key, body=body) if key else None
+
+    def _check_webhook(self, request: Request, url: str) -> None:
+        """A job's webhooks go to this installation; a client may name its address, and no other."""
+        if url and not url.rstrip("/").startswith(addresses.public_base(request.auth.team) or "\0"):
+            raise InvalidConfig("webhook_url must be the public address of this server.", field="webhook_url")

@@ -1,0 +1,204 @@
+"""How a job's data gets to the trainer and its result back: archive, upload, storage keys, and the run's input."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from django.conf import settings
+from django.core.files.storage import storages
+from django.utils import timezone
+
+from jobs import packing, trainingconfigs
+from jobs.models import Job, ProviderUpload, TrainerVersion
+from jobs.models.job import Destination, PackingPath
+from jobs.models.results import KeyPurpose
+from jobs.replicate import inputs
+from jobs.replicate.gateway import Gateway
+from jobs.services import addresses, provider
+from jobs.storage import keys
+
+# An upload that expires sooner than this would be gone before a busy provider reads it.
+UPLOAD_RESERVE = timedelta(hours=1)
+# The trainer's last files come in after its end.
+KEY_GRACE = timedelta(hours=2)
+
+
+class CannotSend(Exception):
+    """This job cannot be sent, now or later; the text says why."""
+
+
+class DiskFull(Exception):
+    """The archive does not fit on this server's disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the provider is asked with. Holds secrets: never kept, never logged."""
+
+    version: str
+    input: dict[str, Any]
+    events: list[str]
+
+    def __repr__(self) -> str:
+        return f"<Prepared for {self.version[:12]}>"
+
+
+def prepare(job: Job, replicate: Gateway) -> Prepared:
+    """Bring the data to where the trainer reads it, and write the run's input for the version that runs now.
+
+    Raises CannotSend, DiskFull, InputsImpossible, and the gateway's errors.
+    """
+    own = provider.settings_of(job.team)
+    version = provider.current_version(replicate, job.trainer, pinned=own.version_override.rpartition(":")[2])
+    images_url, dataloader = _data(job, version, replicate)
+    built = inputs.build(
+        version.input_schema,
+        job_id=job.job_id,
+        config=job.config,
+        max_train_steps=trainingconfigs.max_train_steps(job.config),
+        dataloader=dataloader,
+        images_url=images_url,
+        s3=_target(job),
+        hub_model_id=job.hub_model_id if job.destination == Destination.HUB else None,
+        hf_token=job.hub_credential.reveal() if job.hub_credential else None,
+    )
+    problems = inputs.validate(version.input_schema, built)
+    if problems:
+        raise CannotSend("The trainer's inputs do not fit: " + "; ".join(problem.description for problem in problems))
+    events = ["start", "completed"]
+    events += ["logs"] * own.webhook_sends_logs + ["output"] * own.webhook_sends_output
+    return Prepared(version=version.version, input=built, events=events)
+
+
+def _data(job: Job, version: TrainerVersion, replicate: Gateway) -> tuple[str | None, list[dict[str, Any]] | None]:
+    if job.packing_path == PackingPath.HOSTED:
+        return None, job.dataloader
+    if job.packing_path == PackingPath.STORAGE:
+        return None, _dataloader(job)
+    if version.unpacks_archives is False:
+        raise CannotSend("The trainer's newest version cannot unpack archives any more. Submit again: the data will go another way.")
+    return _uploaded(job, replicate).url, None
+
+
+def _uploaded(job: Job, replicate: Gateway) -> ProviderUpload:
+    """The provider's copy of the archive, made now unless one is there that lasts."""
+    kept = ProviderUpload.objects.filter(job=job, deleted_at=None).exclude(file_id="").first()
+    if kept and (kept.expires_at is None or kept.expires_at > timezone.now() + UPLOAD_RESERVE):
+        return kept
+    archive = settings.DATA_DIR / "packing" / f"{job.job_id}.zip"
+    try:
+        packed = _pack(job, archive)
+        sent = replicate.upload(archive, filename=f"{job.job_id}.zip", content_type="application/zip", metadata={"job": job.job_id})
+    finally:
+        archive.unlink(missing_ok=True)
+    upload, _ = ProviderUpload.objects.update_or_create(
+        job=job,
+        defaults={
+            "archive_sha256": packed.sha256,
+            "archive_bytes": packed.size,
+            "renamed": [{"name": name, "in_archive": archived, "is_cut": cut} for archived, name, cut in packed.files],
+            "file_id": sent.id,
+            "url": sent.url,
+            "uploaded_at": timezone.now(),
+            "expires_at": sent.expires_at,
+        },
+    )
+    return upload
+
+
+def _pack(job: Job, archive: Path) -> packing.Packed:
+    archive.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return packing.pack(_items(job), archive)
+    except packing.PackingFailed as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(str(error)) from error
+        raise CannotSend(str(error)) from error
+    except packing.ArchiveTooLarge as error:
+        raise CannotSend(str(error)) from error
+
+
+def _items(job: Job) -> Iterator[packing.Item]:
+    version = job.dataset_version
+    if version is None:
+        raise CannotSend("The job has no dataset to pack.")
+    store = storages["datasets"]
+    for file in version.files.select_related("blob"):
+        blob = file.blob
+        yield packing.Item(
+            name=file.name,
+            caption=file.caption,
+            size=blob.size_bytes,
+            sha256=blob.sha256,
+            open=lambda name=blob.stored_as: cast(Any, store.open(name, "rb")),
+        )
+
+
+def _dataloader(job: Job) -> list[dict[str, Any]]:
+    """SimpleTuner's data backends that read the dataset from our storage with a key made for this job.
+
+    The key can be read in the prediction, so it opens this dataset only, for reading, until the job ends.
+    """
+    endpoint = addresses.storage_endpoint(job.team)
+    if not endpoint:
+        raise CannotSend("This server has no public address any more from which the trainer could read the dataset.")
+    pair = keys.issue(job=job, purpose=KeyPurpose.DATASET, expires_at=_key_end(job))
+    resolution = job.config.get("resolution", 1024)
+    return [
+        {
+            "id": "dataset",
+            "type": "aws",
+            "aws_bucket_name": pair.bucket,
+            "aws_endpoint_url": endpoint,
+            "aws_region_name": "us-east-1",
+            "aws_access_key_id": pair.access_key,
+            "aws_secret_access_key": pair.secret,
+            "aws_data_prefix": pair.prefix,
+            "caption_strategy": "textfile",
+            "resolution": resolution,
+            "resolution_type": "pixel_area",
+            "crop": True,
+            "crop_style": "center",
+            "cache_dir_vae": "cache/vae",
+        },
+        {"id": "text-embeds", "type": "local", "dataset_type": "text_embeds", "default": True, "cache_dir": "cache/text"},
+    ]
+
+
+def _target(job: Job) -> inputs.S3Target | None:
+    """Where the trainer uploads its output: our own endpoint with a key of this job, or the team's bucket."""
+    if job.destination == Destination.LOCAL:
+        pair = keys.issue(job=job, purpose=KeyPurpose.RESULTS, expires_at=_key_end(job))
+        endpoint = addresses.storage_endpoint(job.team)
+        if not endpoint:
+            raise CannotSend("This server has no public address any more to which the trainer could upload the result.")
+        return inputs.S3Target(
+            bucket=pair.bucket,
+            access_key=pair.access_key,
+            secret_key=pair.secret,
+            region="us-east-1",
+            endpoint_url=endpoint,
+            base_path=pair.prefix.rstrip("/"),
+            public_base_url=f"{endpoint}/{pair.bucket}",
+        )
+    if job.destination == Destination.S3:
+        if job.s3_credential is None:
+            raise CannotSend("The job has no S3 keys.")
+        access_key, _, secret_key = job.s3_credential.reveal().partition(":")
+        place = provider.settings_of(job.team).s3_delivery
+        return inputs.S3Target(
+            bucket=place["bucket"],
+            access_key=access_key,
+            secret_key=secret_key,
+            region=place.get("region"),
+            endpoint_url=place.get("endpoint_url"),
+            base_path="/".join(part for part in (str(place.get("path_prefix", "")).strip("/"), job.job_id) if part),
+        )
+    return None
+
+
+def _key_end(job: Job) -> Any:
+    return timezone.now() + timedelta(seconds=job.ceiling_seconds) + KEY_GRACE

@@ -1,0 +1,172 @@
+"""Bringing a job to the provider: pack, upload, write the intent down, create; after any doubt search, never guess.
+
+Every step finds in the rows what was done before, so a worker that dies anywhere is followed by another that
+goes on from there.
+"""
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from jobs.models import Job, LaunchIntent
+from jobs.models.job import IntentOutcome
+from jobs.replicate import inputs
+from jobs.replicate.gateway import CreditExhausted, Gateway, Rejected, ReplicateError, Unauthorized, Unavailable
+from jobs.replicate.predictions import Prediction
+from jobs.services import addresses, dataflow, ending, progress, provider
+from jobs.services.leases import lease
+from jobs.states import State, WaitingReason
+
+log = structlog.get_logger(__name__)
+
+# A pause before the next try when the provider named none.
+PAUSE_SECONDS = 5
+SEARCH_PAUSE_SECONDS = 10
+LONGEST_PAUSE_SECONDS = 300
+# Clocks differ, and a list that begins too late would hide what we look for.
+SEARCH_MARGIN = timedelta(minutes=5)
+# After this, a run that may have existed has certainly ended and its data is gone.
+GIVE_UP_AFTER = timedelta(hours=1)
+
+
+def launch(job: Job) -> None:
+    """Take one job as far as it goes now. Safe to call at any time, by any number of workers."""
+    with lease(job) as ours:
+        if not ours:
+            return
+        job.refresh_from_db()
+        if job.state != State.UPLOADING or job.prediction_id:
+            return
+        try:
+            with provider.gateway(team=job.team, credential=job.credential) as replicate:
+                if _is_in_doubt(job):
+                    _search(job, replicate)
+                else:
+                    _send(job, replicate)
+        except (dataflow.CannotSend, inputs.InputsImpossible) as error:
+            ending.fail(job, error=str(error), cause="launch")
+        except dataflow.DiskFull:
+            _wait(job, WaitingReason.DISK_FULL, seconds=60)
+        except (Unauthorized, CreditExhausted) as error:
+            provider.note_refusal(job.credential, error)
+            _wait(job, WaitingReason.NO_CREDIT if isinstance(error, CreditExhausted) else WaitingReason.CREDENTIAL, seconds=60)
+        except Rejected as error:
+            ending.fail(job, error=f"Replicate refused the job: {error}", cause="launch")
+        except Unavailable as error:
+            _wait_for_provider(job, error)
+        except ReplicateError as error:
+            log.warning("launch.unclear", team=job.team.slug, job=job.job_id, reason=str(error))
+            _wait(job, WaitingReason.UNCERTAIN if _is_in_doubt(job) else WaitingReason.PROVIDER_DOWN, seconds=PAUSE_SECONDS)
+
+
+def _is_in_doubt(job: Job) -> bool:
+    """Whether a call was made whose end we do not know."""
+    intent = LaunchIntent.objects.filter(job=job).first()
+    return intent is not None and not intent.is_settled
+
+
+def _send(job: Job, replicate: Gateway) -> None:
+    """Prepare everything, commit the intent, and ask the provider once."""
+    prepared = dataflow.prepare(job, replicate)
+    intent = _commit_intent(job, version=prepared.version)
+    if intent is None:
+        return
+    try:
+        prediction = replicate.create(
+            version=prepared.version,
+            input=prepared.input,
+            webhook=addresses.webhook_url(job),
+            events_filter=prepared.events,
+            cancel_after_seconds=job.ceiling_seconds,
+        )
+    except (Unavailable, Rejected):
+        # Certainly nothing was created, so the next try need not search.
+        LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True)
+        raise
+    except ReplicateError:
+        LaunchIntent.objects.filter(pk=intent.pk).update(given_up_at=timezone.now())
+        raise
+    _adopt(job, prediction, outcome=IntentOutcome.CREATED, cause="launch")
+
+
+def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
+    """Write down that a prediction may exist from now on. None if the job was cancelled or moved meanwhile."""
+    now = timezone.now()
+    with transaction.atomic():
+        row = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
+        if row.state != State.UPLOADING or row.cancel_requested_at:
+            return None
+        intent, is_new = LaunchIntent.objects.get_or_create(job=job, defaults={"version": version, "first_call_at": now, "called_at": now})
+        if not is_new:
+            intent.version, intent.called_at, intent.is_settled, intent.given_up_at = version, now, False, None
+            intent.save()
+        Job.objects.filter(pk=job.pk).update(version=version, waiting_reason=WaitingReason.NONE)
+    return intent
+
+
+def _search(job: Job, replicate: Gateway) -> None:
+    """Find out what became of a call: adopt what it created, or make sure that it created nothing."""
+    now = timezone.now()
+    intent = job.intent
+    if intent.given_up_at is None:  # the worker died in mid-call, and its call with it
+        intent.given_up_at = now
+    intent.searches += 1
+    intent.save(update_fields=["given_up_at", "searches"])
+
+    found, is_obscured = _look_for(job, intent, replicate)
+    if found:
+        _adopt(job, found, outcome=IntentOutcome.ADOPTED, cause="search")
+    elif is_obscured or now - intent.called_at > timedelta(seconds=job.ceiling_seconds) + GIVE_UP_AFTER:
+        ending.lose(job, cause="search")
+    elif now - intent.given_up_at >= timedelta(seconds=settings.NOT_FOUND_AFTER_SECONDS):
+        LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True)
+        log.info("launch.not_found", team=job.team.slug, job=job.job_id, searches=intent.searches)
+        _wait(job, WaitingReason.NONE, seconds=0)
+    else:
+        _wait(job, WaitingReason.UNCERTAIN, seconds=SEARCH_PAUSE_SECONDS)
+
+
+def _look_for(job: Job, intent: LaunchIntent, replicate: Gateway) -> tuple[Prediction | None, bool]:
+    """Read the complete list since the intent. Returns our prediction, or None and whether one hides that may be ours.
+
+    Once its data is removed a prediction shows no marker, so one of the same version and time that no job of
+    ours owns may be ours.
+    """
+    is_obscured = False
+    for item in replicate.predictions(created_after=intent.first_call_at - SEARCH_MARGIN):
+        if inputs.marker_of(item) == job.job_id:
+            return item, False
+        if item.version not in (intent.version, None) or Job.objects.filter(prediction_id=item.id).exists():
+            continue
+        if item.data_removed:
+            is_obscured = is_obscured or (item.created_at is not None and item.created_at >= intent.first_call_at - timedelta(minutes=1))
+        elif not item.input:  # a list may leave the input out; the prediction itself does not
+            whole = replicate.prediction(item.id)
+            if inputs.marker_of(whole) == job.job_id:
+                return whole, False
+    return None, is_obscured
+
+
+def _adopt(job: Job, prediction: Prediction, *, outcome: IntentOutcome, cause: str) -> None:
+    LaunchIntent.objects.filter(job=job, outcome=IntentOutcome.OPEN).update(outcome=outcome, is_settled=True)
+    progress.record(job, prediction, cause=cause)
+
+
+def _wait_for_provider(job: Job, error: Unavailable) -> None:
+    """The provider did nothing: say why, and try again when it asked us to, within reason."""
+    is_busy = error.status == 429
+    pause = min(error.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+    log.warning("launch.postponed", team=job.team.slug, job=job.job_id, reason=str(error), seconds=pause)
+    _wait(job, WaitingReason.PROVIDER_BUSY if is_busy else WaitingReason.PROVIDER_DOWN, seconds=pause)
+
+
+def _wait(job: Job, reason: WaitingReason, *, seconds: float) -> None:
+    Job.objects.filter(pk=job.pk).update(waiting_reason=reason, try_after=timezone.now() + timedelta(seconds=seconds))
+
+
+def stranded(*, now: datetime) -> list[Job]:
+    """The jobs that are to be launched and that nobody has in hand: their bell was lost, or it is time to try again."""
+    return list(Job.objects.filter(state=State.UPLOADING, prediction_id=None).unleased(now=now).order_by("dispatched_at"))

@@ -1,0 +1,89 @@
+"""What the provider says of a job, taken into our rows: by webhook, by poll, by search, it is the same."""
+
+from datetime import datetime
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from jobs.models import Job, LaunchIntent
+from jobs.models.job import IntentOutcome
+from jobs.replicate.predictions import Prediction
+from jobs.services import ending, logs
+from jobs.states import State, WaitingReason
+
+log = structlog.get_logger(__name__)
+
+
+def record(job: Job, prediction: Prediction, *, cause: str, now: datetime | None = None) -> None:
+    """Take over what this says, as far as it is news. Old, doubled and late sayings change nothing.
+
+    The log grows first, then the state moves; a terminal state settles the money in the same transaction.
+    """
+    now = now or timezone.now()
+    with transaction.atomic():
+        job = _locked(job)
+        if not _is_ours(job, prediction):
+            return
+        logs.append(job, prediction.logs)
+        _note_words(job, prediction, now=now)
+        _move(job, prediction, cause=cause, now=now)
+
+
+def keep_log(job: Job, prediction: Prediction) -> None:
+    """Keep the log that came with this, and nothing else of it: the part of a delivery that is not stored twice."""
+    with transaction.atomic():
+        job = _locked(job)
+        if _is_ours(job, prediction):
+            logs.append(job, prediction.logs)
+
+
+def _locked(job: Job) -> Job:
+    return Job.objects.select_for_update(of=("self",), no_key=True).select_related("team", "hold", "price_line").get(pk=job.pk)
+
+
+def _is_ours(job: Job, prediction: Prediction) -> bool:
+    """Tie the job to its one prediction at first sight; a job that has one takes no other's news."""
+    if job.prediction_id:
+        if job.prediction_id != prediction.id:
+            log.error("job.foreign_prediction", team=job.team.slug, job=job.job_id, prediction=prediction.id)
+        return job.prediction_id == prediction.id
+    if not LaunchIntent.objects.filter(job=job).exists():
+        log.error("job.prediction_without_intent", team=job.team.slug, job=job.job_id, prediction=prediction.id)
+        return False
+    LaunchIntent.objects.filter(job=job, outcome=IntentOutcome.OPEN).update(outcome=IntentOutcome.CREATED, is_settled=True)
+    created = prediction.created_at or timezone.now()
+    Job.objects.filter(pk=job.pk).update(prediction_id=prediction.id, created_at_provider=created, waiting_reason=WaitingReason.NONE)
+    job.refresh_from_db()
+    return True
+
+
+def _note_words(job: Job, prediction: Prediction, *, now: datetime) -> None:
+    """Keep the provider's own word; one that we do not know moves nothing and raises an alarm."""
+    if not job.is_terminal and prediction.status != job.provider_status:
+        Job.objects.filter(pk=job.pk).update(provider_status=prediction.status)
+        if not prediction.is_known:
+            job.events.create(cause="provider", at=now, detail=f"The provider uses a word that we do not know: {prediction.status}"[:500])
+            log.error("job.unknown_status", team=job.team.slug, job=job.job_id, reason=prediction.status)
+    if prediction.data_removed and job.provider_forgot_at is None:
+        Job.objects.filter(pk=job.pk).update(provider_forgot_at=now)
+    if prediction.is_terminal and prediction.logs is not None and not prediction.data_removed and job.archived_at is None:
+        # Full log and output are here now; nothing of them depends on the provider's memory any more.
+        Job.objects.filter(pk=job.pk).update(archived_at=now)
+
+
+def _move(job: Job, prediction: Prediction, *, cause: str, now: datetime) -> None:
+    if not prediction.is_known:
+        return
+    state = State(prediction.state)
+    if state == State.QUEUED:
+        job.move_to(State.QUEUED, cause=cause, at=now, queued_at=prediction.created_at or now)
+        return
+    if job.queued_at is None:
+        Job.objects.filter(pk=job.pk).update(queued_at=prediction.created_at or now)
+    if state == State.RUNNING:
+        job.move_to(State.RUNNING, cause=cause, at=now, started_at=prediction.started_at or now)
+        return
+    if job.started_at is None and prediction.started_at is not None:
+        Job.objects.filter(pk=job.pk).update(started_at=prediction.started_at)
+    ending.conclude(job, prediction, state, cause=cause)

@@ -1,0 +1,182 @@
+"""A team's way to the provider: its settings, its gateway, and what the provider says of its token."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import audit, credentials
+from accounts.callers import Caller
+from accounts.errors import Conflict, InvalidInput
+from accounts.models import Credential, CredentialHealth, CredentialKind, Team
+from jobs.models import ProviderSettings, Trainer, TrainerVersion
+from jobs.models.catalogue import Provider
+from jobs.replicate.gateway import CreditExhausted, Gateway, Outbound, ReplicateError, Unauthorized, Version
+
+log = structlog.get_logger(__name__)
+
+NOT_SET = "REPLICATE_API_TOKEN not set"
+
+
+class MissingToken(Conflict):
+    """Neither the team nor the installation has a Replicate token."""
+
+    code = "missing_token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What *Validate* answers; `error` is empty when the token is good."""
+
+    valid: bool
+    error: str = ""
+    account: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+
+def settings_of(team: Team) -> ProviderSettings:
+    """The team's settings for the provider, with the defaults where it never saved any."""
+    return ProviderSettings.objects.filter(team=team).first() or ProviderSettings(team=team)
+
+
+def gateway(*, team: Team, credential: Credential) -> Gateway:
+    """A gateway that speaks with this credential and by the team's outbound settings."""
+    own = settings_of(team)
+    outbound = Outbound(
+        proxy_url=own.proxy_url or None,
+        ca_bundle=own.ssl_ca_bundle or settings.OUTBOUND_CA_BUNDLE,
+        verify=own.ssl_verify,
+        timeout_seconds=float(own.http_timeout or settings.OUTBOUND_TIMEOUT_SECONDS),
+    )
+    return Gateway(base_url=settings.REPLICATE_BASE_URL, token=credential.reveal(), outbound=outbound)
+
+
+def credential_for(caller: Caller) -> Credential:
+    """The Replicate credential that a job of this caller is admitted with.
+
+    Raises MissingToken.
+    """
+    found = credentials.find(team=caller.team, user=caller.user, kind=CredentialKind.REPLICATE)
+    if found is None:
+        raise MissingToken(
+            NOT_SET, hint="Save a Replicate token for the team with PUT /api/cloud/providers/replicate/token or under Settings."
+        )
+    return found
+
+
+def source_of(credential: Credential) -> str:
+    """SimpleTuner's word for where a token comes from: user, team or global."""
+    if credential.team_id is None:
+        return "global"
+    return "user" if credential.user_id else "team"
+
+
+def save_token(caller: Caller, token: str) -> Validation:
+    """Keep a Replicate token for the team, replacing the one before, then ask Replicate about it.
+
+    Raises InvalidInput for a token that cannot be one; nothing is saved then.
+    """
+    problem = credentials.problem_with_replicate_token(token)
+    if problem:
+        raise InvalidInput(problem, field="api_token", hint="Copy the token again from your account at Replicate.")
+    with transaction.atomic():
+        credential = credentials.save(team=caller.team, kind=CredentialKind.REPLICATE, secret=token, by=caller.user, caller=caller)
+        audit.record(
+            team=caller.team,
+            caller=caller,
+            event_type="token.saved",
+            action="Saved the team's Replicate token",
+            target_type="credential",
+            target_id=str(credential.pk),
+            after={"last_four": credential.last_four},
+        )
+    return check(team=caller.team, credential=credential)
+
+
+def validate(caller: Caller) -> Validation:
+    """Say whether the token that a job of this caller would use is good, and whose it is."""
+    try:
+        credential = credential_for(caller)
+    except MissingToken as missing:
+        return Validation(valid=False, error=missing.detail)
+    return check(team=caller.team, credential=credential)
+
+
+def check(*, team: Team, credential: Credential) -> Validation:
+    """Ask Replicate whose token this is, and keep what it says as the credential's health."""
+    now = timezone.now()
+    source = source_of(credential)
+    try:
+        with gateway(team=team, credential=credential) as replicate:
+            account = replicate.account()
+    except Unauthorized:
+        credentials.mark(credential, health=CredentialHealth.REFUSED, reason="Replicate does not accept this token.", now=now)
+        return Validation(
+            valid=False, error="Replicate does not accept this token. It may have been disabled; make a new one there.", source=source
+        )
+    except ReplicateError as error:
+        return Validation(valid=False, error=f"Replicate could not be asked: {error}", source=source)
+    credentials.mark(credential, health=CredentialHealth.GOOD, account=(account.username, account.type), now=now)
+    return Validation(
+        valid=True,
+        account={"username": account.username, "name": account.name, "github_url": account.github_url, "type": account.type},
+        source=source,
+    )
+
+
+def note_refusal(credential: Credential, error: ReplicateError) -> None:
+    """Keep a 401 or 402 as the credential's health, which holds the jobs that would use it."""
+    if isinstance(error, Unauthorized):
+        credentials.mark(credential, health=CredentialHealth.REFUSED, reason=str(error), now=timezone.now())
+    elif isinstance(error, CreditExhausted):
+        credentials.mark(credential, health=CredentialHealth.NO_CREDIT, reason=str(error), now=timezone.now())
+
+
+def signing_keys(*, team: Team, credential: Credential, refetch: bool = False) -> list[str]:
+    """The secrets that may have signed a webhook of this account, newest first; fetched when first needed.
+
+    `refetch` asks again, at most once a minute, since the account may have changed its secret. The one before
+    stays valid beside it.
+    """
+    now = timezone.now()
+    keys = credential.signing_keys.split()
+    fetched = credential.signing_keys_fetched_at
+    if keys and not refetch:
+        return keys
+    if fetched and fetched > now - timedelta(minutes=1):
+        return keys
+    try:
+        with gateway(team=team, credential=credential) as replicate:
+            newest = replicate.signing_secret()
+    except ReplicateError as error:
+        log.warning("signing_keys.unavailable", team=team.slug, reason=str(error))
+        return keys
+    keys = [newest, *(key for key in keys if key != newest)][:2]
+    credential.signing_keys = "\n".join(keys)
+    credential.signing_keys_fetched_at = now
+    credential.save(update_fields=["signing_keys", "signing_keys_fetched_at"])
+    return keys
+
+
+def known_version(trainer: Trainer, *, pinned: str = "") -> TrainerVersion | None:
+    """The trainer's version as we last saw it, without asking anybody: the pinned one, else the newest."""
+    seen = trainer.versions.filter(provider=Provider.REPLICATE)
+    if pinned:
+        return seen.filter(version=pinned).first()
+    return seen.order_by("-fetched_at").first()
+
+
+def current_version(replicate: Gateway, trainer: Trainer, *, pinned: str = "") -> TrainerVersion:
+    """The version to run now, asked of the provider, with its input schema; kept in the catalogue."""
+    found: Version = replicate.version(trainer.model, pinned) if pinned else replicate.latest_version(trainer.model)
+    row, _ = TrainerVersion.objects.update_or_create(
+        trainer=trainer,
+        provider=Provider.REPLICATE,
+        version=found.id,
+        defaults={"input_schema": found.input_schema, "published_at": found.created_at, "fetched_at": timezone.now()},
+    )
+    return row

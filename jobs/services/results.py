@@ -1,0 +1,118 @@
+"""After the end: logs and output archived, the result received, the provider's copy of the data deleted, keys revoked."""
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import Q, Sum
+from django.utils import timezone
+
+from accounts import audit
+from jobs.models import Job, ProviderUpload, ResultDelivery
+from jobs.models.job import Destination
+from jobs.models.results import ArtifactKind, DeliveryState
+from jobs.replicate.gateway import Gateway, ReplicateError
+from jobs.services import polling, provider
+from jobs.services.leases import lease
+from jobs.states import TERMINAL, State
+from jobs.storage import keys
+
+log = structlog.get_logger(__name__)
+
+# A trainer's last file may still be on its way when the provider says that the run has ended.
+LAST_FILES = timedelta(seconds=10)
+TRY_AGAIN_AFTER = timedelta(seconds=30)
+
+
+def archive(job: Job) -> None:
+    """Bring home what the provider will forget, then clean up behind the job. Safe to repeat at any time."""
+    if job.archived_at is None and job.provider_forgot_at is None and job.prediction_id:
+        polling.poll(job, cause="archive")
+    with lease(job) as ours:
+        if not ours:
+            return
+        job.refresh_from_db()
+        if not job.is_terminal or job.cleaned_up_at is not None:
+            return
+        if _deliver(job, now=timezone.now()) and _delete_copy(job):
+            keys.revoke(job, now=timezone.now())
+            Job.objects.filter(pk=job.pk).update(cleaned_up_at=timezone.now())
+            log.info("job.cleaned_up", team=job.team.slug, job=job.job_id)
+        else:
+            Job.objects.filter(pk=job.pk).update(try_after=timezone.now() + LAST_FILES)
+
+
+def uncleaned(*, now: datetime) -> list[Job]:
+    """Ended jobs behind which nobody has cleaned up yet."""
+    ended = Job.objects.filter(state__in=TERMINAL, cleaned_up_at=None).unleased(now=now)
+    return list(ended.order_by("ended_at")[:200])
+
+
+def _deliver(job: Job, *, now: datetime) -> bool:
+    """Say of each delivery whether it arrived; True when there is nothing more to wait for."""
+    is_over = True
+    for delivery in job.result_deliveries.filter(state__in=[DeliveryState.WAITING, DeliveryState.DELIVERING]):
+        if job.state != State.COMPLETED:
+            _close(delivery, DeliveryState.FAILED, error="The run did not complete.")
+        elif delivery.destination == Destination.LOCAL:
+            is_over = _receive(job, delivery, now=now) and is_over
+        else:
+            delivery.receipt = {"said_by_trainer": job.output_url}
+            _close(delivery, DeliveryState.DELIVERED, now=now)
+    return is_over
+
+
+def _receive(job: Job, delivery: ResultDelivery, *, now: datetime) -> bool:
+    """Whether the weights are in our storage; a little patience for the last file, then a clear failure."""
+    weights = job.artifacts.filter(kind=ArtifactKind.WEIGHTS)
+    if weights.exists():
+        all_files = job.artifacts.aggregate(size=Sum("size_bytes"))
+        delivery.target = f"outputs/{job.job_id}/"
+        delivery.receipt = {
+            "files": job.artifacts.count(),
+            "size_bytes": all_files["size"],
+            "weights": [{"key": item.key, "sha256": item.sha256, "size_bytes": item.size_bytes} for item in weights],
+        }
+        _close(delivery, DeliveryState.DELIVERED, now=now)
+        return True
+    if job.ended_at and now < job.ended_at + LAST_FILES:
+        return False
+    _close(
+        delivery, DeliveryState.FAILED, error="The trainer reported success, but no weights arrived in our storage. See the end of the log."
+    )
+    return True
+
+
+def _close(delivery: ResultDelivery, state: DeliveryState, *, error: str = "", now: datetime | None = None) -> None:
+    delivery.state, delivery.error, delivery.delivered_at = state, error, now
+    delivery.attempts += 1
+    delivery.save()
+    log.info("delivery.ended", team=delivery.job.team.slug, job=delivery.job.job_id, state=state.value)
+
+
+def _delete_copy(job: Job) -> bool:
+    """Delete the provider's copy of the data; True when it is gone or there was none."""
+    upload = ProviderUpload.objects.filter(Q(deleted_at=None), job=job).exclude(file_id="").first()
+    if upload is None:
+        return True
+    try:
+        with provider.gateway(team=job.team, credential=job.credential) as replicate:
+            return _delete(job, upload, replicate)
+    except ReplicateError as error:
+        log.warning("data.not_deleted", team=job.team.slug, job=job.job_id, reason=str(error))
+        return False
+
+
+def _delete(job: Job, upload: ProviderUpload, replicate: Gateway) -> bool:
+    if not replicate.delete_file(upload.file_id):
+        return False
+    upload.deleted_at = timezone.now()
+    upload.save(update_fields=["deleted_at"])
+    audit.record(
+        team=job.team,
+        event_type="job.data_deleted",
+        action=f"Deleted the provider's copy of the data of {job.job_id}",
+        target_type="job",
+        target_id=job.job_id,
+        after={"archive_sha256": upload.archive_sha256, "bytes": upload.archive_bytes},
+    )
+    return True

@@ -1,0 +1,15 @@
+"""Noting that somebody looks at a job, so that the poller asks the provider more often."""
+
+from datetime import datetime, timedelta
+
+from django.db.models import Q
+
+from jobs.models import Job, JobProgress
+
+NOTED_EVERY = timedelta(seconds=5)
+
+
+def note(job: Job, *, now: datetime) -> None:
+    """Note a look at a job that is not over, at most every few seconds however many people look."""
+    if not job.is_terminal:
+        JobProgress.objects.filter(Q(watched_at=None) | Q(watched_at__lt=now - NOTED_EVERY), job=job).update(watched_at=now)
