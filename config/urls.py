@@ -17,4 +17,6 @@ urlpatterns = [
     path("api/cloud/health/ready", health.ready),
     path("api/cloud/", include("jobs.api.urls")),
     path("", include("webhooks.urls")),
+    path("t/<slug:team>/", include("jobs.urls")),
+    path("", include("accounts.urls")),
 ]

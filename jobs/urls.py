@@ -1,0 +1,17 @@
+"""The addresses of a team's jobs, below /t/<team>/."""
+
+from django.urls import path
+
+from jobs import views
+
+app_name = "jobs"
+
+urlpatterns = [
+    path("jobs/", views.index, name="list"),
+    path("jobs/<str:job_id>/", views.detail, name="detail"),
+    path("jobs/<str:job_id>/live/", views.live, name="live"),
+    path("jobs/<str:job_id>/log.txt", views.log, name="log"),
+    path("jobs/<str:job_id>/cancel/", views.cancel, name="cancel"),
+    path("jobs/<str:job_id>/files/<int:artifact_id>/", views.download, name="download"),
+    path("files/<str:signed>/<str:name>", views.file, name="file"),
+]
