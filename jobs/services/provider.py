@@ -120,7 +120,7 @@ def check(*, team: Team, credential: Credential) -> Validation:
         )
     except ReplicateError as error:
         return Validation(valid=False, error=f"Replicate could not be asked: {error}", source=source)
-    credentials.mark(credential, health=CredentialHealth.GOOD, account=(account.username, account.type), now=now)
+    credentials.mark(credential, health=CredentialHealth.GOOD, account=account, now=now)
     return Validation(
         valid=True,
         account={"username": account.username, "name": account.name, "github_url": account.github_url, "type": account.type},

@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
-from jobs.models import IdempotencyKey, LogChunk
+from accounts import credentials
+from jobs.models import IdempotencyKey, Job, LogChunk
 from jobs.services.submission import KEY_LIFETIME
-from jobs.states import TERMINAL
+from jobs.states import ACTIVE, TERMINAL
 
 log = structlog.get_logger(__name__)
 
@@ -19,4 +21,8 @@ def tidy() -> None:
     IdempotencyKey.objects.filter(created_at__lt=now - KEY_LIFETIME).delete()
     old = now - timedelta(days=settings.LOG_RETENTION_DAYS)
     chunks, _ = LogChunk.objects.filter(job__state__in=TERMINAL, job__ended_at__lt=old).delete()
-    log.info("tidied", log_chunks=chunks)
+    needed = Job.objects.filter(Q(state__in=ACTIVE) | Q(cleaned_up_at=None))
+    wiped = credentials.wipe_removed(
+        still_needed={pk for row in needed.values_list("credential", "hub_credential", "s3_credential") for pk in row if pk}
+    )
+    log.info("tidied", log_chunks=chunks, credentials=wiped)
