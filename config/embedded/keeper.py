@@ -5,6 +5,7 @@ It holds a lock, so that there is one; it starts the server again when that dies
 holds the users' lock any more. The kernel releases a lock with its process, also after `kill -9`.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -39,7 +40,8 @@ def main(data_dir: Path) -> None:
         except (ServerError, OSError) as error:
             sentence = str(error) if isinstance(error, ServerError) else f"The embedded PostgreSQL cannot be started: {error}"
             print(sentence, file=sys.stderr, flush=True)  # noqa: T201 (standard error is the server's log)
-            layout.failure.write_text(sentence)
+            with contextlib.suppress(OSError):  # the data folder may be gone, or the disk full
+                layout.failure.write_text(sentence)
 
 
 def _take(lock: IO[str]) -> bool:

@@ -12,7 +12,7 @@ from config.embedded import readiness
 # Packing and uploading take minutes, so they have processes of their own and hold up nothing else.
 PACKER_QUEUES = frozenset({"launch"})
 WORKERS = 2
-SOFT_SECONDS = 4
+SOFT_SECONDS = 2
 
 PROBE_SECONDS = 2
 

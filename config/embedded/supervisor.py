@@ -54,7 +54,7 @@ class Supervised(Watcher):
             working_dir=str(BASE_DIR),
             copy_env=True,
             env={"PYTHONUNBUFFERED": "1", **supervisor.environment, **service.environment},
-            graceful_timeout=GRACE_SECONDS,
+            graceful_timeout=supervisor.grace,
             stdout_stream={"stream": self.speaker},
             stderr_stream={"stream": self.speaker},
             hooks={"after_spawn": (self._note_start, True), "after_reap": (self._note_death, True)},
@@ -75,7 +75,7 @@ class Supervised(Watcher):
             return
         is_short = time.monotonic() - self._started_at < SHORT_LIFE_SECONDS
         self.deaths = self.deaths + 1 if is_short else 1
-        pause = 0 if self.deaths == 1 else min(2 ** (self.deaths - 2), LONGEST_PAUSE_SECONDS)
+        pause = 0 if self.deaths == 1 else min(2 ** (self.deaths - 2), self.supervisor.longest_pause)
         self._not_before = time.monotonic() + pause
         self.supervisor.heard_of_death(self, how=_how(exit_code), pause=pause)
 
@@ -89,10 +89,23 @@ def _how(exit_code: int | None) -> str:
 class Supervisor:
     """The services of one `up`. `run` blocks; it may be called once, from the main thread."""
 
-    def __init__(self, services: Iterable[Service], *, environment: dict[str, str] | None = None, console: Console | None = None):
-        """Prepare the services; `environment` is given to every process in addition to ours."""
+    def __init__(
+        self,
+        services: Iterable[Service],
+        *,
+        environment: dict[str, str] | None = None,
+        console: Console | None = None,
+        grace: float = GRACE_SECONDS,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
+    ):
+        """Prepare the services; `environment` is given to every process in addition to ours.
+
+        `grace` is how many seconds a process gets to stop, `longest_pause` how many pass at most before a dead one is started again.
+        """
         self.environment = environment or {}
         self.console = console or Console()
+        self.grace = grace
+        self.longest_pause = longest_pause
         self.is_stopping = False
         self.is_ready = False
         self._gave_up = False

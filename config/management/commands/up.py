@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -30,10 +29,12 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, sandbox: bool, sandbox_port: int, speed: float, **_: Any) -> None:
         data_dir: Path = settings.DATA_DIR
+        refuse_taken_port(host, port, option="--port")
+        if sandbox:
+            refuse_taken_port("127.0.0.1", sandbox_port, option="--sandbox-port")
+            if sandbox_port == port:
+                raise CommandError(f"Both were to listen on port {port}: choose another with --sandbox-port.", returncode=2)
         with _alone(data_dir):
-            refuse_taken_port(host, port, option="--port")
-            if sandbox:
-                refuse_taken_port("127.0.0.1", sandbox_port, option="--sandbox-port")
             call_command("migrate", interactive=False, verbosity=0)
             ready_folder = data_dir / "ready"
             shutil.rmtree(ready_folder, ignore_errors=True)
@@ -74,11 +75,13 @@ def refuse_taken_port(host: str, port: int, *, option: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except OverflowError as error:
+            raise CommandError(f"There is no port {port}: choose one from 1 to 65535 with {option}.", returncode=2) from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 reason = f"Port {port} on {host} is taken by another program: stop it, or choose another port with {option}."
             else:
-                reason = f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose another with {option}."
+                reason = f"Port {port} on {host} cannot be used ({error.strerror}): choose another with {option}."
             raise CommandError(reason, returncode=2) from error
 
 
