@@ -78,7 +78,8 @@ def _locked_head(team: Team) -> LedgerHead:
     heads = LedgerHead.objects.select_for_update(of=("self",), no_key=True).filter(team=team)
     head = heads.first()
     if head is None:
-        LedgerHead.objects.bulk_create([LedgerHead(team=team, hash=BEGINNING)], ignore_conflicts=True)
+        # By key, or the team would remember the head as it is before its first line.
+        LedgerHead.objects.bulk_create([LedgerHead(team_id=team.pk, hash=BEGINNING)], ignore_conflicts=True)
         head = heads.get()
     return head
 

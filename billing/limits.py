@@ -161,6 +161,7 @@ def statuses(*, team: Team, user: User | None, token: APIToken | None, now: date
         if period is None:
             settled, held = _settled_and_held(_holds_in(limit, starts_at, ends_at))
             period = LimitPeriod(starts_at=starts_at, ends_at=ends_at, settled=settled, held=held)
+        # As the next hold will find it, whatever was copied before the limit was changed.
         period.limit, period.ceiling = limit, limit.amount
         found.append(status_of(period, requested=0))
     return in_order(found)

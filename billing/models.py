@@ -111,6 +111,7 @@ class SpendLimit(models.Model):
                     | Q(scope=LimitScope.TOKEN, team__isnull=False, user=None, token__isnull=False)
                 ),
                 name="spend_limit_names_what_it_applies_to",
+                violation_error_message=_("Name the team, and the person or token, that it applies to, and nothing else."),
             ),
             models.UniqueConstraint(
                 fields=["scope", "team", "user", "token", "name", "period"],
@@ -179,12 +180,17 @@ class LimitPeriod(models.Model):
     def left(self) -> int:
         return max(0, self.ceiling - self.settled - self.held)
 
+    @property
+    def excess(self) -> int:
+        """What `overrun` must be for the other figures."""
+        return max(0, self.settled + self.held - self.ceiling) if self.is_blocking else 0
+
     def follow(self, limit: SpendLimit) -> None:
         """Take over the limit's amount and action as they are now. The caller has locked this row."""
         if (self.ceiling, self.is_blocking) == (limit.amount, limit.is_blocking):
             return
         self.ceiling, self.is_blocking = limit.amount, limit.is_blocking
-        self.overrun = max(0, self.settled + self.held - self.ceiling) if self.is_blocking else 0
+        self.overrun = self.excess
         self.save(update_fields=["ceiling", "is_blocking", "overrun"])
 
 
