@@ -15,6 +15,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("api/cloud/health/live", health.live),
     path("api/cloud/health/ready", health.ready),
+    path("api/cloud/storage", include("jobs.storage.urls")),
     path("api/cloud/", include("jobs.api.urls")),
     path("", include("webhooks.urls")),
     path("t/<slug:team>/", include("jobs.urls")),

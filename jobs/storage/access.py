@@ -1,0 +1,88 @@
+"""Who is at the storage's door, and where their key pair fits. A key pair opens its bucket, its prefix, for its lifetime."""
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.http import HttpRequest
+
+from jobs.models import Job, StorageKey
+from jobs.storage import signatures
+from jobs.storage.errors import AccessDenied, InvalidName, KeyEnded, NameTooLong, UnknownKey
+from jobs.storage.keys import OUTPUTS
+from jobs.storage.signatures import UNSIGNED, ChunkSigner
+
+# Source: Amazon S3 User Guide, "Naming Amazon S3 objects"; a part of a name must also fit a file system.
+LONGEST_NAME_BYTES = 1024
+LONGEST_PART_BYTES = 255
+TOKEN_HEADERS = ("X-Upload-Token", "X-SimpleTuner-Secret")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A key pair that was shown to be the caller's. `payload` is what its signature says of the body."""
+
+    pair: StorageKey
+    payload: str = UNSIGNED
+    signer: ChunkSigner | None = None
+
+    @property
+    def job(self) -> Job:
+        return self.pair.job
+
+    def require_bucket(self, bucket: str) -> None:
+        """Raises AccessDenied, for a bucket that is not there as well."""
+        if bucket != self.pair.bucket:
+            raise AccessDenied(f"This key opens the bucket {self.pair.bucket} only.")
+
+    def require(self, bucket: str, name: str) -> str:
+        """The object's name below the key's prefix. Raises InvalidName, NameTooLong, AccessDenied."""
+        check_name(name)
+        self.require_bucket(bucket)
+        if not name.startswith(self.pair.prefix):
+            raise AccessDenied(f"This key opens {self.pair.bucket}/{self.pair.prefix} only.")
+        return name.removeprefix(self.pair.prefix)
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidName for a name that is no plain path, NameTooLong."""
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise InvalidName("An object's name must be a plain path: no empty part, no '.' or '..', no slash at either end.")
+    if not name.isprintable() or "\\" in name:
+        raise InvalidName("An object's name must not contain control characters or backslashes.")
+    if len(name.encode()) > LONGEST_NAME_BYTES or any(len(part.encode()) > LONGEST_PART_BYTES for part in parts):
+        raise NameTooLong(f"The name is too long: at most {LONGEST_NAME_BYTES} bytes, and {LONGEST_PART_BYTES} between slashes.")
+
+
+def by_signature(request: HttpRequest, *, now: datetime) -> Grant:
+    """The key pair that the request is signed with. Raises UnknownKey, KeyEnded and what `signatures` raises."""
+    claim = signatures.read(request)
+    pair = StorageKey.objects.select_related("job__team").filter(access_key=claim.access_key).first()
+    if pair is None:
+        raise UnknownKey("The access key is not known here.")
+    signer = signatures.verify(claim, request, secret=pair.secret, now=now)
+    return Grant(_usable(pair, now=now), claim.payload, signer)
+
+
+def has_token(request: HttpRequest) -> bool:
+    return any(name in request.headers for name in TOKEN_HEADERS)
+
+
+def by_token(request: HttpRequest, *, name: str, now: datetime) -> Grant:
+    """The key pair of the job that begins `name`, whose secret the request carries in a header. Raises UnknownKey, KeyEnded."""
+    token = next(request.headers[header] for header in TOKEN_HEADERS if header in request.headers)
+    pairs = StorageKey.objects.select_related("job__team").filter(job__job_id=name.partition("/")[0], bucket=OUTPUTS)
+    for pair in pairs:
+        if hmac.compare_digest(pair.secret.encode(), token.encode()):
+            return Grant(_usable(pair, now=now))
+    raise UnknownKey(
+        "The upload token is not valid for this job.", hint="The path begins with the job's id, and the token is its key's secret."
+    )
+
+
+def _usable(pair: StorageKey, *, now: datetime) -> StorageKey:
+    """Raises KeyEnded. Asked only after the secret was proven, so that strangers learn nothing about a key's life."""
+    if pair.revoked_at is not None or pair.expires_at <= now:
+        raise KeyEnded("This key pair is no longer valid: its job has ended, or its time is over.")
+    return pair
