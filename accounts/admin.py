@@ -3,7 +3,7 @@
 Staff see everything here, superusers change it. Each change leaves an audit line beside Django's own log entry.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
@@ -13,6 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin, TabularInline
@@ -51,7 +52,7 @@ class StaffAdmin(ModelAdmin):
 class ReadOnlyAdmin(StaffAdmin):
     """For rows that services write: they can be looked at, and acted on by actions that call the same services."""
 
-    def has_add_permission(self, request, obj=None):
+    def has_add_permission(self, request):
         return False
 
     def has_change_permission(self, request, obj=None):
@@ -61,9 +62,10 @@ class ReadOnlyAdmin(StaffAdmin):
         return False
 
 
-def staff_caller(request, team: Team) -> Caller:
+def staff_caller(request: HttpRequest, team: Team) -> Caller:
     """Who the audit trail names when staff act in a team: a person without a role in it."""
-    return Caller(team=team, user=request.user, role="", rights=frozenset(), token=None, address=address_of(request))
+    user = cast(User, request.user)  # the administration lets nobody else in
+    return Caller(team=team, user=user, role="", rights=frozenset(), token=None, address=address_of(request))
 
 
 class AuditedAdmin(StaffAdmin):
@@ -263,7 +265,7 @@ class CredentialAdmin(ReadOnlyAdmin):
         return self.has_act_permission(request)
 
     def get_form(self, request, obj=None, change=False, **kwargs):
-        return super().get_form(request, obj, change=change, **(kwargs if change else kwargs | {"form": CredentialForm}))
+        return super().get_form(request, obj, change=change, **(kwargs if obj else kwargs | {"form": CredentialForm}))
 
     def get_fieldsets(self, request, obj=None):
         return super().get_fieldsets(request, obj) if obj else [(None, {"fields": (*CredentialForm.Meta.fields, "new_secret")})]

@@ -121,7 +121,7 @@ class _Walk:
 
 def _cut(text: object, length: int) -> str:
     """Text that fits its column: a line that is too long to say is better cut than lost."""
-    return str(text).replace("\x00", "")[:length]
+    return _clean(text)[:length]
 
 
 def _plain(value: Any) -> Any:
@@ -132,7 +132,12 @@ def _plain(value: Any) -> Any:
         return {_cut(name, 200): MASK if _is_secret(name, item) else _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    return str(value).replace("\x00", "")
+    return _clean(value)
+
+
+def _clean(value: object) -> str:
+    """Text that the database can keep: neither NUL nor half a character."""
+    return str(value).replace("\x00", "").encode(errors="replace").decode()
 
 
 def _is_secret(name: object, item: Any) -> bool:

@@ -75,7 +75,7 @@ def is_within(address: str, networks: Iterable[str]) -> bool:
 
 def caller_of(request: HttpRequest, team: Team) -> Caller:
     """The signed-in person as a member of the team. Raises Http404 for everybody else: a foreign team does not exist."""
-    membership = Membership.objects.select_related("team", "user").filter(team=team, user_id=request.user.pk).first()
+    membership = Membership.objects.select_related("team", "user").filter(team=team, user_id=request.user.pk or 0).first()
     if membership is None:
         raise Http404("No such team, or you are not a member of it.")
     return member_caller(request, membership)
@@ -95,7 +95,8 @@ def member_caller(request: HttpRequest, membership: Membership) -> Caller:
 
 def _address(text: str) -> Address | None:
     try:
-        parsed = ipaddress.ip_address(text)
+        # Without the interface that some write behind a link-local address, which no column takes.
+        parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
     # A server that listens on both families writes IPv4 clients as ::ffff:192.0.2.1.

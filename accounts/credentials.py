@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -138,23 +138,23 @@ def mark(credential: Credential, *, health: str, reason: str = "", account: Prov
 
 
 def _from_environment(kind: CredentialKind) -> Credential | None:
-    """The row that stands for the installation's token, made when it is first needed; another token makes another row."""
+    """The row that stands for the installation's token, made when it is first needed; another token has another row."""
     token = {CredentialKind.REPLICATE: settings.REPLICATE_API_TOKEN, CredentialKind.HUGGINGFACE: settings.HF_TOKEN}.get(kind, "")
     if not token:
         return None
-    rows = Credential.objects.in_use().filter(team=None, user=None, kind=kind, is_from_environment=True)
-    found = rows.filter(fingerprint=fingerprint(token)).first()
+    rows = Credential.objects.filter(team=None, kind=kind, is_from_environment=True)
+    found = rows.in_use().filter(fingerprint=fingerprint(token)).first()
     if found is not None:
         return found
-    try:
-        with transaction.atomic():
-            rows.update(removed_at=timezone.now())
-            return Credential.objects.create(
-                team=None, kind=kind, is_from_environment=True, fingerprint=fingerprint(token), last_four=token[-4:]
-            )
-    except IntegrityError:
-        # Another process made it in the same moment.
-        return rows.get(fingerprint=fingerprint(token))
+    with transaction.atomic():
+        rows.in_use().exclude(fingerprint=fingerprint(token)).update(removed_at=timezone.now())
+        found, _is_new = Credential.objects.get_or_create(
+            team=None, user=None, kind=kind, is_from_environment=True, fingerprint=fingerprint(token), defaults={"last_four": token[-4:]}
+        )
+        # A token that comes back finds its row again.
+        rows.filter(pk=found.pk).update(removed_at=None)
+        found.removed_at = None
+    return found
 
 
 def _problem_with_text(text: str, what: str) -> str:

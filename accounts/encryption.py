@@ -21,7 +21,9 @@ def decrypt(sealed: str) -> str:
     try:
         return _cipher().decrypt(sealed.encode()).decode()
     except InvalidToken:
-        raise ValueError("A stored secret does not open with any key of TUNEHOUSE_ENCRYPTION_KEYS. Put the old key back at the end of the list.") from None
+        raise ValueError(
+            "A stored secret does not open with any key of TUNEHOUSE_ENCRYPTION_KEYS. Put the old key back at the end of the list."
+        ) from None
 
 
 class EncryptedTextField(models.TextField):

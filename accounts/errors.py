@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
+class Refusal(Exception):
     """The caller can do something about it. Pages put it on the form, the API makes its error body of it."""
 
     code = "validation_error"

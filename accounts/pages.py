@@ -25,7 +25,7 @@ def team_view(right: Right) -> Callable[[Page], Page]:
     def decorate(page: Page) -> Page:
         @wraps(page)
         def view(request: HttpRequest, *, team: str, **kwargs: Any) -> HttpResponse:
-            membership = Membership.objects.select_related("team", "user").filter(team__slug=team, user_id=request.user.pk).first()
+            membership = Membership.objects.select_related("team", "user").filter(team__slug=team, user_id=request.user.pk or 0).first()
             if membership is None:
                 raise Http404("No such team, or you are not a member of it.")
             caller = member_caller(request, membership)

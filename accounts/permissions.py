@@ -15,18 +15,21 @@ class IsCaller(BasePermission):
     """Anybody who is known: a member of a team, or a token."""
 
     def has_permission(self, request: Request, view: object) -> bool:
-        if not isinstance(request.auth, Caller):
-            raise NotAuthenticated(NOBODY)
-        return True
+        return bool(_caller(request))
 
 
 def needs(right: Right, *, permission: str = "") -> type[BasePermission]:
     """The permission class that lets callers with this right through: 401 for nobody, 403 with the missing permission's name else."""
 
-    class NeedsRight(IsCaller):
+    class NeedsRight(BasePermission):
         def has_permission(self, request: Request, view: object) -> bool:
-            super().has_permission(request, view)
-            request.auth.require(right, permission=permission)
+            _caller(request).require(right, permission=permission)
             return True
 
     return NeedsRight
+
+
+def _caller(request: Request) -> Caller:
+    if not isinstance(request.auth, Caller):
+        raise NotAuthenticated(NOBODY)
+    return request.auth

@@ -181,7 +181,7 @@ def _checked_addresses(addresses: Sequence[str]) -> list[str]:
     networks = []
     for address in addresses:
         try:
-            networks.append(str(ipaddress.ip_network(address.strip(), strict=False)))
+            networks.append(str(ipaddress.ip_network(str(address).strip(), strict=False)))
         except ValueError:
             raise InvalidInput(f"{address!r} is neither an address nor a network.", field="allowed_addresses") from None
     return networks
