@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # not an …Error: a refusal is an answer, not a fault
     """The caller can do something about it. Pages put it on the form, the API makes its error body of it."""
 
     code = "validation_error"
