@@ -3,16 +3,15 @@
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from billing.models import LimitPeriodKind
-
 DAY = timedelta(days=1)
 
 
 def bounds(kind: str, moment: datetime, *, time_zone: str, first_weekday: int) -> tuple[datetime, datetime]:
     """The period that `moment` lies in, as two UTC instants: the first in it, and the first after it.
 
-    `first_weekday` is 0 for Monday to 6 for Sunday. A day begins at its first midnight, or where a clock
-    change skips midnight, with the change. Raises ZoneInfoNotFoundError for an unknown zone.
+    `kind` is daily, weekly or monthly; `first_weekday` is 0 for Monday to 6 for Sunday. A day begins at its first midnight, or where a clock
+    change skips midnight, with the change. Raises ZoneInfoNotFoundError for an unknown zone, and ValueError
+    for an unknown kind.
     """
     zone = ZoneInfo(time_zone)
     first = _first_day(kind, moment.astimezone(zone).date(), first_weekday)
@@ -25,23 +24,20 @@ def bounds(kind: str, moment: datetime, *, time_zone: str, first_weekday: int) -
 
 
 def _first_day(kind: str, day: date, first_weekday: int) -> date:
-    match LimitPeriodKind(kind):
-        case LimitPeriodKind.DAILY:
+    match kind:
+        case "daily":
             return day
-        case LimitPeriodKind.WEEKLY:
+        case "weekly":
             return day - DAY * ((day.weekday() - first_weekday) % 7)
-        case LimitPeriodKind.MONTHLY:
+        case "monthly":
             return day.replace(day=1)
+    raise ValueError(f"Unknown period: {kind!r}.")
 
 
 def _next_first_day(kind: str, first: date) -> date:
-    match LimitPeriodKind(kind):
-        case LimitPeriodKind.DAILY:
-            return first + DAY
-        case LimitPeriodKind.WEEKLY:
-            return first + 7 * DAY
-        case LimitPeriodKind.MONTHLY:
-            return (first + 31 * DAY).replace(day=1)
+    if kind == "monthly":
+        return (first + 31 * DAY).replace(day=1)
+    return first + (7 * DAY if kind == "weekly" else DAY)
 
 
 def _beginning(day: date, zone: ZoneInfo) -> datetime:

@@ -96,3 +96,8 @@ def test_a_month_begins_at_midnight_in_the_zone():
     starts_at, ends_at = bounds("monthly", moment, time_zone="Asia/Tokyo", first_weekday=0)
 
     assert (starts_at, ends_at) == (datetime(2026, 11, 30, 15, tzinfo=UTC), datetime(2026, 12, 31, 15, tzinfo=UTC))
+
+
+def test_an_unknown_kind_of_period_is_a_fault():
+    with pytest.raises(ValueError, match="Unknown period: 'yearly'"):
+        bounds("yearly", datetime(2026, 11, 23, tzinfo=UTC), time_zone="UTC", first_weekday=0)
