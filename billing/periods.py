@@ -9,9 +9,10 @@ DAY = timedelta(days=1)
 def bounds(kind: str, moment: datetime, *, time_zone: str, first_weekday: int) -> tuple[datetime, datetime]:
     """The period that `moment` lies in, as two UTC instants: the first in it, and the first after it.
 
-    `kind` is daily, weekly or monthly; `first_weekday` is 0 for Monday to 6 for Sunday. A day begins at its first midnight, or where a clock
-    change skips midnight, with the change. Raises ZoneInfoNotFoundError for an unknown zone, and ValueError
-    for an unknown kind.
+    `kind` is daily, weekly or monthly; `first_weekday` is 0 for Monday to 6 for Sunday. A day begins at its
+    first midnight, or where a clock change skips midnight, with the change.
+
+    Raises ZoneInfoNotFoundError for an unknown zone, ValueError for an unknown kind.
     """
     zone = ZoneInfo(time_zone)
     first = _first_day(kind, moment.astimezone(zone).date(), first_weekday)
