@@ -19,7 +19,8 @@ class Chart:
 
     raw: str
     smooth: str
-    y_ticks: list[str]
+    y_ticks: list[float]
+    decimals: int
     x_ticks: list[int]
     grid: list[int]
     first: Point
@@ -43,11 +44,11 @@ def loss_chart(points: Sequence[Point]) -> Chart | None:
         return " ".join(f"{(step - start) * across:.1f},{(top - loss) * up:.1f}" for step, loss in _thinned(line, MOST_POINTS))
 
     ticks = round((top - bottom) / tick)
-    decimals = max(0, -math.floor(math.log10(tick)))
     return Chart(
         raw=place(points),
         smooth=place(_smoothed(points)),
-        y_ticks=[f"{top - number * tick:.{decimals}f}" for number in range(ticks + 1)],
+        y_ticks=[top - number * tick for number in range(ticks + 1)],
+        decimals=max(0, -math.floor(math.log10(tick))),
         x_ticks=[start + (end - start) * quarter // 4 for quarter in range(5)],
         grid=[HEIGHT * number // ticks for number in range(ticks + 1)],
         first=points[0],

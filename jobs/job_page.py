@@ -4,6 +4,7 @@ A live part is a piece of the page with a name. The browser asks every two secon
 parts that it has, and gets those that changed: text that somebody is selecting is left alone.
 """
 
+import json
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,13 +13,14 @@ from typing import Any
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from accounts.audit import SECRET_FIELDS
+from accounts.audit import MASK, SECRET_FIELDS
 from accounts.callers import Caller
 from billing.models import LedgerLine
 from jobs import charts, costs, money_bar
 from jobs.models import Job, JobProgress, ProviderUpload
 from jobs.permissions import may_cancel, sees_details
 from jobs.services import logs
+from jobs.states import State
 
 PARTS = ["money_bar", "actions", "state", "chart", "timeline", "money", "files", "announcement"]
 # The end of the log that the page begins with; the whole is a download.
@@ -98,13 +100,17 @@ def log_from(job: Job, start: int) -> LogPart:
     return LogPart(text=text, end=start + len(text), before=start)
 
 
-def shown_settings(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    """A config by name, for people. What is named like a secret is masked: none belongs there, and a mistake must not show."""
-    return [(name, "••••••••" if value and SECRET_FIELDS.search(name) else value) for name, value in sorted(config.items())]
+def shown_settings(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """A config by name, as it is written. What is named like a secret is masked: none belongs there, and a mistake must not show."""
+    return [(name, MASK if value and SECRET_FIELDS.search(name) else _written(value)) for name, value in sorted(config.items())]
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _percent(job: Job, progress: JobProgress | None) -> int | None:
     """Whole percent of the steps; None while nobody knows."""
-    if job.state == "completed":
+    if job.state == State.COMPLETED:
         return 100
     return None if progress is None or progress.percent is None else int(progress.percent)

@@ -121,7 +121,7 @@ def cancel(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
         else:
             messages.success(request, _("The job was cancelled.") if job.is_terminal else _("The provider is told to stop the job."))
         return redirect("jobs:detail", team.slug, job.job_id)
-    context = {"team": team, "job": job, "cost": costs.so_far(job, now=now), "is_sent": hasattr(job, "intent")}
+    context = {"team": team, "job": job, "cost": costs.so_far(job, now=now), "is_sent": bool(job.prediction_id) or hasattr(job, "intent")}
     return render(request, "jobs/cancel.html", context)
 
 

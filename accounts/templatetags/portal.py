@@ -1,14 +1,16 @@
 """Tags that every page of the portal uses: icons and moments."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from babel.dates import format_skeleton, format_timedelta
 from django import template
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.templatetags.static import static
-from django.utils import formats
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import now
+from django.utils.translation import get_language, to_locale
+from django.utils.translation import gettext as _
 
 from accounts.models import Team
 
@@ -26,8 +28,23 @@ def moment(at: datetime | None, team: Team, form: str = "relative") -> SafeStrin
     """A time in words ("5 minutes ago"), exact on hover in the team's zone; `form` "exact" turns that round."""
     if at is None:
         return "—"
-    local = at.astimezone(ZoneInfo(team.time_zone))
-    exact = f"{formats.date_format(local, 'SHORT_DATETIME_FORMAT')} {local.tzname()}"
-    relative = naturaltime(at)
+    exact, relative = _exact(at, team), _relative(at)
     shown, hint = (relative, exact) if form == "relative" else (exact, relative)
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(timespec="seconds"), hint, shown)
+
+
+def _exact(at: datetime, team: Team) -> str:
+    local = at.astimezone(ZoneInfo(team.time_zone))
+    day = format_skeleton("MMMd" if local.year == now().year else "yMMMd", local, locale=_locale())
+    return f"{day}, {local:%H:%M} {local.tzname()}"
+
+
+def _relative(at: datetime) -> str:
+    distance = at - now()
+    if abs(distance) < timedelta(minutes=1):
+        return _("just now")
+    return format_timedelta(distance, granularity="minute", add_direction=True, locale=_locale())
+
+
+def _locale() -> str:
+    return to_locale(get_language() or "en")

@@ -45,7 +45,7 @@ class JobFactory(DjangoModelFactory):
     packing_path = PackingPath.ARCHIVE
     trainer = factory.SubFactory(TrainerFactory)
     destination = Destination.LOCAL
-    credential = factory.SubFactory(CredentialFactory, team=factory.SelfAttribute("..team"), user=factory.SelfAttribute("..submitted_by"))
+    credential = factory.SubFactory(CredentialFactory, team=factory.SelfAttribute("..team"), name=factory.Sequence("token {}".format))
     price_line = factory.SubFactory(PriceLineFactory)
     ceiling_seconds = 3600
     stop_after_seconds = 3600
