@@ -3,12 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-GROUPS := --group runtime --group embedded --group sandbox
+# Pinned by name and hash: what is installed today is what was tested.
+INSTALL = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint config/constraints.txt --requirement .venv/wanted.txt
 WORKERS ?= 2
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: setup demo run test lint format bench translations clean
+.PHONY: setup demo run test lint format bench translations translations-check constraints clean
 
 setup: .venv/.setup
 
@@ -18,13 +18,16 @@ setup: .venv/.setup
 
 .venv/.setup: .venv/bin/python pyproject.toml config/constraints.txt
 	@echo "Installing what Tunehouse runs on …"
-	@$(PIP) install -c config/constraints.txt pip
-	@$(PIP) install -c config/constraints.txt $(GROUPS)
+	@$(BIN)/python config/pins.py > .venv/wanted.txt
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --requirement .venv/wanted.txt
+	@$(BIN)/python config/pins.py runtime embedded sandbox > .venv/wanted.txt
+	@$(INSTALL)
 	@touch $@
 
 .venv/.dev: .venv/.setup
 	@echo "Installing what the tests need …"
-	@$(PIP) install -c config/constraints.txt --group dev
+	@$(BIN)/python config/pins.py dev > .venv/wanted.txt
+	@$(INSTALL)
 	@touch $@
 
 MESSAGES := config/locale/es/LC_MESSAGES/django
@@ -59,9 +62,18 @@ format: .venv/.dev
 bench: .venv/.dev $(MESSAGES).mo
 	@$(BIN)/python -m pytest tests/benchmarks -q -s
 
-# Needs GNU gettext.
+# These two need GNU gettext.
 translations: .venv/.dev
 	@$(MANAGE) makemessages --locale es --no-obsolete --no-location
+
+# Fails if a text of the pages is not in the catalogue; that each is translated is one of the tests.
+translations-check: translations
+	@git diff --exit-code --ignore-matching-lines='^"POT-Creation-Date' -- config/locale || { echo "The catalogue is behind: run make translations and fill in config/locale/es."; exit 1; }
+
+# Resolve every group anew and pin what comes out, with the hashes of all its files.
+constraints: .venv/.dev
+	@{ echo pip; echo setuptools; $(BIN)/python config/pins.py --loose dev; } > .venv/wanted.txt
+	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file config/constraints.txt .venv/wanted.txt
 
 clean:
 	@rm -rf .venv .data .static

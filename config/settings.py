@@ -178,7 +178,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 33 * 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication", "accounts.authentication.CookieAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsCaller"],
     "DEFAULT_RENDERER_CLASSES": ["config.api.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.api.AnyTypeJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -266,7 +266,6 @@ LOGGING = logs.configure(level=LOG_LEVEL, as_json=env.str("TUNEHOUSE_LOG_FORMAT"
 
 # Without /v1. Naming the sandbox makes it be Replicate for this installation: money counts.
 REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicate.com").rstrip("/").removesuffix("/v1")
-STATUS_PAGE_URL = env.str("TUNEHOUSE_STATUS_PAGE_URL", default="https://www.replicatestatus.com").rstrip("/")
 # Read once and taken out of the environment: client libraries fall back to them silently, in any team's call.
 REPLICATE_API_TOKEN = os.environ.pop("REPLICATE_API_TOKEN", "") or os.environ.pop("SIMPLETUNER_REPLICATE_API_TOKEN", "")
 HF_TOKEN = os.environ.pop("HF_TOKEN", "")
@@ -274,8 +273,6 @@ HF_TOKEN = os.environ.pop("HF_TOKEN", "")
 SHARE_INSTALLATION_CREDENTIALS = env.bool("TUNEHOUSE_SHARE_INSTALLATION_CREDENTIALS", default=True)
 OUTBOUND_TIMEOUT_SECONDS = env.float("TUNEHOUSE_HTTP_TIMEOUT", default=env.float("SIMPLETUNER_HTTP_TIMEOUT", default=30.0))
 OUTBOUND_CA_BUNDLE = env.str("TUNEHOUSE_CA_BUNDLE", default=env.str("SIMPLETUNER_CA_BUNDLE", default="")) or None
-RATE_LIMIT_CALLS = env.int("RATE_LIMIT_CALLS", default=1000)
-RATE_LIMIT_PERIOD = env.int("RATE_LIMIT_PERIOD", default=60)
 WEBHOOK_TOLERANCE_SECONDS = env.int("SIMPLETUNER_WEBHOOK_TIMESTAMP_TOLERANCE", default=300)
 LOG_RETENTION_DAYS = max(30, env.int("SIMPLETUNER_JOB_RETENTION_DAYS", default=90))
 # Active jobs are polled this often while webhooks flow, and this often when none came or somebody watches.

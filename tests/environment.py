@@ -10,7 +10,6 @@ if "TUNEHOUSE_DATA" not in os.environ:
     os.environ["TUNEHOUSE_DATA"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 os.environ["TUNEHOUSE_ALLOW_PRIVATE_HOSTS"] = "1"
-os.environ["RATE_LIMIT_CALLS"] = "0"
 os.environ["TUNEHOUSE_LOG_FORMAT"] = "text"
 for name in ("REPLICATE_API_TOKEN", "HF_TOKEN", "REPLICATE_BASE_URL", "TUNEHOUSE_PUBLIC_URL"):
     os.environ.pop(name, None)

@@ -106,7 +106,7 @@ def _same_hash(job: Job, path: Path, sandbox: str) -> Proof:
 
 
 def _ledger_balances(job: Job) -> Proof:
-    assert job.hold is not None and job.hold.charge is not None  # noqa: S101, PT018 - a settled job has both
+    assert job.hold is not None and job.hold.charge is not None  # noqa: PT018 - a settled job has both
     verified = ledger.verify(job.team)
     unbalanced = ledger.unbalanced_holds(job.team)
     released = job.hold.amount - job.hold.charge

@@ -81,7 +81,9 @@ def _team(slug: str, number: int, kept: dict[str, Any]) -> dict[str, Any]:
 def _person(team: Team, role: Role, kept: dict[str, Any]) -> tuple[User, str]:
     """The demo person of this role, and a password that works."""
     name = f"{team.slug}-{role.value}"
-    user, _ = User.objects.get_or_create(username=name, defaults={"email": f"{role.value}@{team.slug}.example", "display_name": name.title()})
+    user, _ = User.objects.get_or_create(
+        username=name, defaults={"email": f"{role.value}@{team.slug}.example", "display_name": name.title()}
+    )
     password = kept.get("users", {}).get(role.value, {}).get("password") or secrets.token_urlsafe(9)
     if not user.check_password(password):
         user.set_password(password)

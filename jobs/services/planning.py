@@ -56,12 +56,12 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
     Raises the refusals of this module, MissingToken, UnknownHardware.
     """
     own = provider.settings_of(caller.team)
-    named, config, dataloader = _config(caller, spec)
+    named, config, dataloader, warnings = _config(caller, spec)
     trainer = _trainer(spec.hardware_profile or own.hardware_profile)
     known = provider.known_version(trainer, pinned=_pinned(own))
     credential = provider.credential_for(caller)
     version = _dataset_version(caller, spec, named, dataloader)
-    path, warnings = _packing_path(caller, own, version, known)
+    path, doubts = _packing_path(caller, own, version, known)
     destination, hub, s3 = _destination(caller, spec, own)
 
     price_line = pricebook.line_for(hardware=trainer.hardware, on=now)
@@ -89,11 +89,12 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
         max_train_steps=steps,
         ceiling_seconds=ceiling,
         worst_case=prices.worst_case(usd_per_second=price_line.usd_per_second, seconds=ceiling + MARGIN_SECONDS),
-        warnings=warnings,
+        warnings=warnings + doubts,
     )
 
 
-def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[str, Any], list[dict[str, Any]]]:
+def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[str, Any], list[dict[str, Any]], list[str]]:
+    """The config as it will be sent, checked; what only makes sense on the submitter's own disk is left out, with a warning."""
     named = None
     if spec.config_name:
         named = caller.team.configs.filter(name=spec.config_name).first()
@@ -107,14 +108,21 @@ def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[
     else:
         raise InvalidConfig("No configuration provided.", hint="Send config_name_to_load, or config with SimpleTuner's settings.")
     try:
-        config = trainingconfigs.normalise(given)
+        config, left_out = trainingconfigs.portable(trainingconfigs.normalise(given))
     except trainingconfigs.ConfigProblems as error:
         raise InvalidConfig(str(error), field="config") from None
     problems = trainingconfigs.problems(config)
     if problems:
         listed = [{"field": f"config.{problem.key}", "message": problem.message, "type": problem.kind} for problem in problems]
         raise InvalidConfig(problems[0].message, field=f"config.{problems[0].key}", details={"errors": listed})
-    return named, config, dataloader
+    config = trainingconfigs.completed(config)
+    if not trainingconfigs.max_train_steps(config):
+        raise InvalidConfig(
+            "The config says how long to train in epochs only.",
+            field="config.max_train_steps",
+            hint="Set max_train_steps: the cost is held by it.",
+        )
+    return named, config, dataloader, [f"'{key}' was left out: it says nothing about a run at the provider." for key in left_out]
 
 
 def _trainer(profile: str) -> Trainer:
