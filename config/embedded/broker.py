@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import structlog
 from kombu.exceptions import ChannelError
-from kombu.transport import TRANSPORT_ALIASES, filesystem
+from kombu.transport import TRANSPORT_ALIASES, filesystem, virtual
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
 from kombu.utils.json import dumps, loads
 
@@ -166,3 +166,8 @@ class Transport(filesystem.Transport):
     """Celery's way to those files; its URL is `renaming-filesystem://`."""
 
     Channel = Channel
+
+    def __init__(self, client: Any, **options: Any):
+        super().__init__(client, **options)
+        # Kombu shares what has been declared among all connections of a process, even to different folders.
+        self.state = virtual.BrokerState()
