@@ -28,7 +28,7 @@ class User(AbstractUser):
     email = models.EmailField(_("e-mail address"))
     display_name = models.CharField(_("display name"), max_length=100, blank=True)
 
-    objects = UserManager()
+    objects = UserManager()  # type: ignore[misc]  # the stubs call Django's own class variable one
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
@@ -256,7 +256,7 @@ class Credential(models.Model):
         """The secret itself, for a call to the provider and nothing else."""
         if not self.is_from_environment:
             return self.secret
-        return {CredentialKind.REPLICATE: settings.REPLICATE_API_TOKEN, CredentialKind.HUGGINGFACE: settings.HF_TOKEN}.get(self.kind, "")
+        return settings.REPLICATE_API_TOKEN if self.kind == CredentialKind.REPLICATE else settings.HF_TOKEN
 
 
 class AuditLine(models.Model):

@@ -28,8 +28,8 @@ def names(groups: dict[str, list[str | dict[str, str]]], group: str) -> Iterator
 
 def pinned(requirement: str, pins: dict[str, str]) -> str:
     """`celery[redis]>=5.6` as `celery[redis]==5.7.0` with the hashes of its files."""
-    name, extras = re.match(r"([A-Za-z0-9._-]+)(\[[^]]*\])?", requirement).groups(default="")
-    return f"{name}{extras}{pins[normal(name)]}"
+    asked = re.split(r"[<>=!~;\s]", requirement, maxsplit=1)[0]
+    return f"{asked}{pins[normal(asked.partition('[')[0])]}"
 
 
 def normal(name: str) -> str:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api import caller_in, fields_of
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import needs
@@ -31,16 +32,16 @@ class DatasetAccess(APIView):
 
 class DatasetList(DatasetAccess):
     def get(self, request: Request) -> Response:
-        rows = request.auth.team.datasets.filter(removed_at=None).prefetch_related("versions")
+        rows = caller_in(request).team.datasets.filter(removed_at=None).prefetch_related("versions")
         return Response({"datasets": [dataset_json(row) for row in rows]})
 
     def post(self, request: Request) -> Response:
         """`name`, and either several `files` (images and their .txt captions) or one `archive` (zip)."""
         with incoming(request) as files:
             version = datasets.create(
-                request.auth,
-                name=str(request.data.get("name", "")),
-                description=str(request.data.get("description", ""))[:500],
+                caller_in(request),
+                name=str(fields_of(request).get("name", "")),
+                description=str(fields_of(request).get("description", ""))[:500],
                 files=files,
             )
         return Response({"success": True, "dataset": dataset_json(version.dataset), "version": version_json(version)}, status=201)
@@ -48,7 +49,7 @@ class DatasetList(DatasetAccess):
 
 class DatasetDetail(DatasetAccess):
     def get(self, request: Request, name: str) -> Response:
-        dataset = find(request.auth, name)
+        dataset = find(caller_in(request), name)
         files = dataset.versions.all()[0].files.select_related("blob") if dataset.versions.exists() else []
         listed = [
             {
@@ -67,9 +68,9 @@ class DatasetDetail(DatasetAccess):
 class DatasetVersions(DatasetAccess):
     def post(self, request: Request, name: str) -> Response:
         """Add a version that holds exactly the files of this form."""
-        dataset = find(request.auth, name)
+        dataset = find(caller_in(request), name)
         with incoming(request) as files:
-            version = datasets.add_version(request.auth, dataset, files=files)
+            version = datasets.add_version(caller_in(request), dataset, files=files)
         return Response({"success": True, "dataset": dataset_json(dataset), "version": version_json(version)}, status=201)
 
 
@@ -93,7 +94,7 @@ def incoming(request: Request) -> Iterator[Iterable[datasets.Incoming]]:
 
 
 def _one(file: UploadedFile) -> datasets.Incoming:
-    return datasets.Incoming(name=file.name or "", open=lambda: file.open("rb"))  # type: ignore[arg-type,return-value]
+    return datasets.Incoming(name=file.name or "", open=lambda: file.open("rb"))
 
 
 def dataset_json(row: Dataset) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api import caller_in
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound, NotPermitted
 from accounts.permissions import needs
@@ -62,7 +63,7 @@ class JobList(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request) -> Response:
-        caller: Caller = request.auth
+        caller = caller_in(request)
         found = self._filtered(caller, request)
         limit = number(request, "limit", default=50, least=1, most=500)
         offset = number(request, "offset", default=0, least=0, most=10_000_000)
@@ -100,8 +101,8 @@ class JobDetail(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request, job_id: str) -> Response:
-        job = find(request.auth, job_id)
-        body = rendering.job(job, request.auth, now=timezone.now())
+        job = find(caller_in(request), job_id)
+        body = rendering.job(job, caller_in(request), now=timezone.now())
         flat = {name: body[name] for name in ("job_id", "status", "config_name", "cost_usd")}
         return Response({"job": body, **flat})
 
@@ -112,7 +113,7 @@ class JobLogs(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request, job_id: str) -> Response:
-        job = find_with_details(request.auth, job_id)
+        job = find_with_details(caller_in(request), job_id)
         start = number(request, "offset", default=0, least=0, most=2_000_000_000)
         note_watcher(job)
         text = logs.read(job, start=start)
@@ -125,7 +126,7 @@ class JobInlineProgress(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request, job_id: str) -> Response:
-        job = find_with_details(request.auth, job_id)
+        job = find_with_details(caller_in(request), job_id)
         note_watcher(job)
         progress = JobProgress.objects.filter(job=job).first()
         if job.state != State.RUNNING or progress is None:
@@ -148,7 +149,7 @@ class JobCancel(APIView):
     permission_classes = [needs(Right.CANCEL_OWN, permission="job.cancel.own")]
 
     def post(self, request: Request, job_id: str) -> Response:
-        job = cancelling.cancel(find(request.auth, job_id), caller=request.auth)
+        job = cancelling.cancel(find(caller_in(request), job_id), caller=caller_in(request))
         return Response({"success": True, "job_id": job.job_id, "status": job.state})
 
 
@@ -158,7 +159,7 @@ class JobArtifacts(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request, job_id: str) -> Response:
-        job = find_with_details(request.auth, job_id)
+        job = find_with_details(caller_in(request), job_id)
         return Response({"job_id": job.job_id, "artifacts": [self._artifact(job, item) for item in job.artifacts.all()]})
 
     def _artifact(self, job: Job, item: Any) -> dict[str, Any]:

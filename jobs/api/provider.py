@@ -4,6 +4,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api import caller_in, fields_of
 from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import IsCaller, needs
 from accounts.roles import Right
@@ -22,10 +23,10 @@ class ProviderToken(APIView):
     def put(self, request: Request, provider: str) -> Response:
         """Save the token, encrypted. One that Replicate refuses is saved too, and the answer says so."""
         require_replicate(provider)
-        token = request.data.get("api_token") if isinstance(request.data, dict) else None
+        token = fields_of(request).get("api_token")
         if not isinstance(token, str):
             raise InvalidInput("Send the token as text in 'api_token'.", field="api_token")
-        found = providers.save_token(request.auth, token)
+        found = providers.save_token(caller_in(request), token)
         error = None if found.valid else f"Token saved but validation failed: {found.error}"
         return Response({"success": True, "file_path": None, "error": error})
 
@@ -36,7 +37,7 @@ class ProviderValidate(APIView):
     def get(self, request: Request, provider: str) -> Response:
         """Always 200: `valid`, and either whose token it is or what is wrong with it."""
         require_replicate(provider)
-        found = providers.validate(request.auth)
+        found = providers.validate(caller_in(request))
         return Response(
             {
                 "valid": found.valid,

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api import caller_in, fields_of
 from accounts.errors import NotFound
 from accounts.permissions import needs
 from accounts.roles import Right
@@ -67,12 +68,10 @@ class SubmitJob(APIView):
         named = provider or request.query_params.get("provider") or "replicate"
         if named not in SERVED_PROVIDERS:
             raise NotFound(f"Unknown provider '{named}'.", field="provider", hint="This server runs jobs on replicate.")
-        if not isinstance(request.data, dict):
-            raise InvalidConfig("The body must be a JSON object.")
-        asked = SubmitSerializer(data=request.data)
+        asked = SubmitSerializer(data=fields_of(request))
         asked.is_valid(raise_exception=True)
         self._check_webhook(request, asked.validated_data.get("webhook_url") or "")
-        submitted = submission.submit(request.auth, asked.spec(), repeat=self._repeat(request, asked.validated_data))
+        submitted = submission.submit(caller_in(request), asked.spec(), repeat=self._repeat(request, asked.validated_data))
         job = submitted.job
         return Response(
             {
@@ -90,7 +89,7 @@ class SubmitJob(APIView):
         )
 
     def _repeat(self, request: Request, given: dict[str, Any]) -> submission.Repeat | None:
-        body = {name: value for name, value in request.data.items() if name != "idempotency_key"}
+        body = {name: value for name, value in fields_of(request).items() if name != "idempotency_key"}
         header = request.headers.get("Idempotency-Key", "").strip()
         if header:
             return submission.Repeat(key=header[:256], body=body, is_strict=True)
@@ -99,5 +98,5 @@ class SubmitJob(APIView):
 
     def _check_webhook(self, request: Request, url: str) -> None:
         """A job's webhooks go to this installation; a client may name its address, and no other."""
-        if url and not url.rstrip("/").startswith(addresses.public_base(request.auth.team) or "\0"):
+        if url and not url.rstrip("/").startswith(addresses.public_base(caller_in(request).team) or "\0"):
             raise InvalidConfig("webhook_url must be the public address of this server.", field="webhook_url")

@@ -4,8 +4,9 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.core.files.storage import storages
@@ -125,7 +126,6 @@ def _items(job: Job) -> Iterator[packing.Item]:
     version = job.dataset_version
     if version is None:
         raise CannotSend("The job has no dataset to pack.")
-    store = storages["datasets"]
     for file in version.files.select_related("blob"):
         blob = file.blob
         yield packing.Item(
@@ -133,8 +133,12 @@ def _items(job: Job) -> Iterator[packing.Item]:
             caption=file.caption,
             size=blob.size_bytes,
             sha256=blob.sha256,
-            open=lambda name=blob.stored_as: cast(Any, store.open(name, "rb")),
+            open=partial(_open, blob.stored_as),
         )
+
+
+def _open(name: str) -> BinaryIO:
+    return cast(BinaryIO, storages["datasets"].open(name, "rb"))
 
 
 def _dataloader(job: Job) -> list[dict[str, Any]]:

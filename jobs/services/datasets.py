@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -98,7 +99,7 @@ def unpacked(archive: IO[bytes]) -> Iterator[Incoming]:
     for item in members:
         if item.external_attr >> 28 == 0xA:
             raise InvalidDataset(f"{item.filename} is a symbolic link. Put the file itself into the archive.", field="archive")
-        yield Incoming(name=item.filename, open=lambda item=item: opened.open(item))
+        yield Incoming(name=item.filename, open=partial(opened.open, item))
 
 
 def _checked_name(name: str) -> str:

@@ -45,11 +45,15 @@ def dispatch(*, now: datetime | None = None) -> list[Job]:
             elif job.move_to(State.UPLOADING, cause="dispatch", at=now, dispatched_at=now, waiting_reason=WaitingReason.NONE):
                 room.take(job)
                 gone.append(job)
-        for job in gone:
-            transaction.on_commit(lambda pk=job.pk: tasks.launch.delay(job_pk=pk), robust=True)
+        transaction.on_commit(lambda: _ring(gone), robust=True)
     for job in gone:
         log.info("job.dispatched", team=job.team.slug, job=job.job_id)
     return gone
+
+
+def _ring(gone: list[Job]) -> None:
+    for job in gone:
+        tasks.launch.delay(job_pk=job.pk)
 
 
 def _waiting() -> QuerySet[Job]:

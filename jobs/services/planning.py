@@ -200,7 +200,8 @@ def _packing_path(
     if not fits:
         size = version.size_bytes / 1024 / 1024
         raise NoData(
-            f"The dataset has {size:.1f} MiB, more than Replicate's 100 MiB upload limit, and this server has no public address to read it from.",
+            f"The dataset has {size:.1f} MiB, more than Replicate's 100 MiB upload limit, "
+            "and this server has no public address to read it from.",
             field="dataset",
             hint="An owner can set the webhook URL under Settings; then the trainer reads the dataset from here.",
         )

@@ -73,7 +73,7 @@ def _note_words(job: Job, prediction: Prediction, *, now: datetime) -> None:
 
 
 def _move(job: Job, prediction: Prediction, *, cause: str, now: datetime) -> None:
-    if not prediction.is_known:
+    if prediction.state is None:
         return
     state = State(prediction.state)
     if state == State.QUEUED:
