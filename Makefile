@@ -71,7 +71,8 @@ translations-check: translations
 	@git diff --exit-code --ignore-matching-lines='^"POT-Creation-Date' -- config/locale || { echo "The catalogue is behind: run make translations and fill in config/locale/es."; exit 1; }
 
 # Resolve every group anew and pin what comes out, with the hashes of all its files.
-constraints: .venv/.dev
+constraints: .venv/bin/python
+	@$(BIN)/python -m pip --quiet install pip-tools
 	@{ echo pip; echo setuptools; $(BIN)/python config/pins.py --loose dev; } > .venv/wanted.txt
 	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file config/constraints.txt .venv/wanted.txt
 
