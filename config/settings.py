@@ -282,3 +282,17 @@ POLL_SECONDS_SILENT = env.float("TUNEHOUSE_POLL_SECONDS_SILENT", default=5.0)
 NOT_FOUND_AFTER_SECONDS = env.float("TUNEHOUSE_NOT_FOUND_AFTER_SECONDS", default=120.0)
 # A worker that dies leaves its job to another after this long.
 LEASE_SECONDS = env.float("TUNEHOUSE_LEASE_SECONDS", default=20.0)
+
+# --- Admin --------------------------------------------------------------------------------------------------
+
+# Sections by question. Labels and links are read when a page is drawn.
+UNFOLD = {
+    "SITE_TITLE": "Tunehouse",
+    "SITE_HEADER": "Tunehouse",
+    "SITE_SUBHEADER": _("Oversight"),
+    "SITE_SYMBOL": "graphic_eq",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"show_search": True, "navigation": "config.admin.navigation"},
+    "ENVIRONMENT": "config.admin.environment",
+}

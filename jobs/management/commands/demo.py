@@ -1,5 +1,6 @@
 """`manage.py demo`: the main job of the product, done once before your eyes, on this machine and for free."""
 
+import logging
 import signal
 import socket
 import subprocess
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         parser.add_argument("--speed", type=float, default=40, help="simulated seconds a second (default 40)")
 
     def handle(self, *, once: bool, port: int, speed: float, **_: Any) -> None:
+        # What the services log while this command seeds is for its log, not for the screen.
+        logging.getLogger().setLevel(logging.WARNING)
         log = settings.DATA_DIR / "demo.log"
         port = port or _free_port(8000)
         sandbox_port = _free_port(8001, apart_from=port)
@@ -56,7 +59,8 @@ class Command(BaseCommand):
         self._end_of_bar()
         artifact = running.weights(job)
         path = Path(settings.OUTPUTS_DIR) / artifact.stored_as
-        checked = running.proofs(job, path=path, sandbox=sandbox, logs=[log], secrets=_secrets_of(seeded))
+        written = sorted(settings.DATA_DIR.rglob("*.log"))
+        checked = running.proofs(job, path=path, sandbox=sandbox, logs=written, secrets=_secrets_of(seeded))
         seconds = (job.ended_at - job.submitted_at).total_seconds() if job.ended_at else 0
         hold = job.hold.amount if job.hold else 0
         self._table(

@@ -1,0 +1,42 @@
+"""How the admin is laid out: sections by the question that brings somebody here."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
+
+SECTIONS = [
+    (_("What is running?"), ["jobs.job", "jobs.queuesettings", "jobs.approvalrequest", "jobs.artifact", "jobs.resultdelivery"]),
+    (_("Who spends?"), ["billing.spendlimit", "billing.limitperiod", "billing.hold", "billing.ledgerline", "billing.priceline"]),
+    (_("What is broken?"), ["webhooks.delivery", "accounts.credential", "jobs.launchintent"]),
+    (_("What changed?"), ["accounts.auditline"]),
+    (_("Who is here?"), ["accounts.team", "accounts.user", "accounts.membership", "accounts.apitoken"]),
+    (_("What can be trained?"), ["jobs.trainer", "jobs.trainerversion", "jobs.trainingconfig", "jobs.dataset", "jobs.providersettings"]),
+]
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The admin's side bar: every section with the models of it that this person may see."""
+    from django.contrib import admin
+
+    registered = {model._meta.label_lower: (model, model_admin) for model, model_admin in admin.site._registry.items()}
+    sections = []
+    for title, labels in SECTIONS:
+        items = [
+            {"title": model._meta.verbose_name_plural, "link": reverse_lazy(f"admin:{label.replace('.', '_')}_changelist")}
+            for label in labels
+            for model, model_admin in [registered.get(label, (None, None))]
+            if model is not None and model_admin.has_view_permission(request)
+        ]
+        if items:
+            sections.append({"title": title, "items": items, "separator": True})
+    return sections
+
+
+def environment(request: HttpRequest) -> list[str] | None:
+    """A label on every page of the admin where this is not the real thing."""
+    if settings.REPLICATE_BASE_URL != "https://api.replicate.com":
+        return [str(_("Sandbox")), "warning"]
+    return None
