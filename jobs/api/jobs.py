@@ -18,7 +18,7 @@ from accounts.roles import Right
 from jobs.api import rendering
 from jobs.models import Job, JobProgress
 from jobs.permissions import sees_details
-from jobs.services import cancelling, logs
+from jobs.services import cancelling, logs, watching
 from jobs.states import ACTIVE, TERMINAL, State
 
 FILTERS: dict[str, list[str]] = {
@@ -115,7 +115,7 @@ class JobLogs(APIView):
     def get(self, request: Request, job_id: str) -> Response:
         job = find_with_details(caller_in(request), job_id)
         start = number(request, "offset", default=0, least=0, most=2_000_000_000)
-        note_watcher(job)
+        watching.note(job, now=timezone.now())
         text = logs.read(job, start=start)
         return Response({"job_id": job.job_id, "logs": text, "offset": start, "length": start + len(text)})
 
@@ -127,7 +127,7 @@ class JobInlineProgress(APIView):
 
     def get(self, request: Request, job_id: str) -> Response:
         job = find_with_details(caller_in(request), job_id)
-        note_watcher(job)
+        watching.note(job, now=timezone.now())
         progress = JobProgress.objects.filter(job=job).first()
         if job.state != State.RUNNING or progress is None:
             return Response({"job_id": job.job_id, "stage": None, "last_log": None, "progress": None})
@@ -172,11 +172,6 @@ class JobArtifacts(APIView):
             "stored_at": rendering.stamp(item.stored_at),
             "url": f"/api/cloud/storage/outputs/{job.job_id}/{item.key}",
         }
-
-
-def note_watcher(job: Job) -> None:
-    """Somebody looks at the job now, so it is worth asking the provider about it often."""
-    JobProgress.objects.filter(job=job).update(watched_at=timezone.now())
 
 
 def number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
