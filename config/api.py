@@ -1,12 +1,14 @@
 """How the API reads requests and words its refusals: one error body everywhere below /api/."""
 
 import json
+import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions, parsers, renderers
 from rest_framework.request import Request
@@ -33,6 +35,11 @@ CODES = {
 }
 
 
+DATABASE_AWAY = (OperationalError, InterfaceError)
+AWAY: dict[str, Any] = {"status": 503, "detail": "The database cannot be reached. Nothing was changed; try again in a moment."}
+AWAY_HEADERS = {"Retry-After": "5"}
+
+
 class MoneyEncoder(JSONEncoder):
     """Decimals become JSON numbers: SimpleTuner's clients format them without a guard. The only floats of money."""
 
@@ -54,9 +61,35 @@ class AnyTypeJSONParser(parsers.BaseParser):
         if not raw.strip():
             return {}
         try:
-            return json.loads(raw, parse_float=Decimal)
-        except ValueError as error:
+            read = json.loads(raw, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             raise exceptions.ParseError(f"The body is not valid JSON: {error}.") from error
+        # Such characters come by their escapes only: UTF-8 has no halves, and JSON no raw control characters.
+        if b"\\u" in raw and any(UNKEEPABLE.search(text) for text in _texts(read)):
+            raise exceptions.ParseError("The body holds a character that cannot be kept: NUL, or half of a character.")
+        return read
+
+
+# What PostgreSQL keeps neither as text nor as JSON.
+UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number in JSON")
+
+
+def _texts(read: Any) -> Iterator[str]:
+    """Every text in parsed JSON, names too."""
+    waiting = [read]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            yield from value
+            waiting += value.values()
 
 
 def error_body(
@@ -71,7 +104,7 @@ def error_body(
     details: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The body of every refusal. `detail` is always one sentence: SimpleTuner's command line calls `.lower()` on it."""
-    body: dict[str, Any] = {
+    return {
         "detail": detail,
         "code": code or CODES.get(status, "error"),
         "hint": hint,
@@ -80,11 +113,9 @@ def error_body(
         "success": False,
         "status_code": status,
         "request_id": getattr(getattr(request, "_request", request), "correlation_id", ""),
+        "errors": errors or [],
         "details": details or {},
     }
-    if errors:
-        body["errors"] = errors
-    return body
 
 
 def _first_problems(detail: Any, field: str = "") -> list[dict[str, str]]:
@@ -123,10 +154,12 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         fields = {"status": 404, "detail": "Not found."}
     elif isinstance(exc, PermissionDenied):
         fields = {"status": 403, "detail": str(exc) or "Your role or token does not allow this."}
-    elif isinstance(exc, DatabaseError):
-        log.exception("request.failed")
-        fields = {"status": 503, "detail": "The database cannot be reached. Nothing was changed; try again in a moment."}
-        headers["Retry-After"] = "5"
+    elif isinstance(exc, DATABASE_AWAY):
+        log.error("database.away", reason=str(exc))
+        fields, headers = AWAY, AWAY_HEADERS
+    elif isinstance(exc, DataError):
+        # A NUL in a query, mostly: nobody's business but the caller's.
+        fields = {"status": 400, "detail": "The request holds a character or a number that cannot be kept."}
     else:
         return None
     return Response(error_body(request, **fields), status=fields["status"], headers=headers)

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.api import caller_in, fields_of
-from accounts.errors import NotFound
+from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import needs
 from accounts.roles import Right
 from jobs.services import addresses, submission
@@ -18,6 +18,7 @@ from jobs.services.planning import InvalidConfig
 from jobs.specs import JobSpec
 
 SERVED_PROVIDERS = ("replicate",)
+KEY_CHARACTERS = 256
 
 
 class SubmitSerializer(serializers.Serializer[Any]):
@@ -32,7 +33,7 @@ class SubmitSerializer(serializers.Serializer[Any]):
     destination = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=10)
     hub_model_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     max_seconds = serializers.IntegerField(required=False, allow_null=True)
-    idempotency_key = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=256)
+    idempotency_key = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=KEY_CHARACTERS)
     tracker_run_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     upload_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=64)
     webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
@@ -89,14 +90,16 @@ class SubmitJob(APIView):
         )
 
     def _repeat(self, request: Request, given: dict[str, Any]) -> submission.Repeat | None:
-        body = {name: value for name, value in fields_of(request).items() if name != "idempotency_key"}
+        """What makes this submission repeatable: a key in the body, or a stricter one in the header. Unknown fields do not count."""
         header = request.headers.get("Idempotency-Key", "").strip()
-        if header:
-            return submission.Repeat(key=header[:256], body=body, is_strict=True)
-        key = given.get("idempotency_key")
-        return submission.Repeat(key=key, body=body) if key else None
+        if len(header) > KEY_CHARACTERS:
+            raise InvalidInput(f"An Idempotency-Key has at most {KEY_CHARACTERS} characters.", field="idempotency_key")
+        key = header or given.get("idempotency_key")
+        body = {name: value for name, value in given.items() if name != "idempotency_key"}
+        return submission.Repeat(key=key, body=body, is_strict=bool(header)) if key else None
 
     def _check_webhook(self, request: Request, url: str) -> None:
         """A job's webhooks go to this installation; a client may name its address, and no other."""
-        if url and not url.rstrip("/").startswith(addresses.public_base(caller_in(request).team) or "\0"):
+        own = addresses.public_base(caller_in(request).team)
+        if url and url.rstrip("/") != own and not (own and url.startswith(f"{own}/")):
             raise InvalidConfig("webhook_url must be the public address of this server.", field="webhook_url")

@@ -1,5 +1,7 @@
 """Submitting a job: plan it, set its money aside, and write it down. Nothing is sent to the provider here."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,11 +35,20 @@ class IdempotencyConflict(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """A client's idempotency key with the body as it came. A strict one refuses a repeat with another body."""
+    """A client's idempotency key with what was asked. A strict one refuses a repeat that asks for something else.
+
+    Of `body` only a hash of each field is kept: enough to name the fields in which a repeat differs.
+    """
 
     key: str
     body: dict[str, Any]
     is_strict: bool = False
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of each field; one that is null is as one that is not there."""
+        asked = {name: value for name, value in self.body.items() if value is not None}
+        return {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in asked.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +171,7 @@ def _take_key(caller: Caller, repeat: Repeat, *, now: datetime) -> IdempotencyKe
     caller.team.idempotency_keys.filter(key=repeat.key, created_at__lte=now - KEY_LIFETIME).delete()
     try:
         with transaction.atomic():
-            return IdempotencyKey.objects.create(team=caller.team, key=repeat.key, body=repeat.body, created_at=now)
+            return IdempotencyKey.objects.create(team=caller.team, key=repeat.key, body=repeat.fingerprints, created_at=now)
     except IntegrityError:
         raise _KeyTaken from None
 
@@ -173,7 +184,8 @@ def _first_of(caller: Caller, repeat: Repeat, *, now: datetime) -> IdempotencyKe
 def _answer_repeat(first: IdempotencyKey, repeat: Repeat | None) -> Submitted:
     assert first.job is not None
     assert repeat is not None
-    differing = sorted(name for name in first.body.keys() | repeat.body.keys() if first.body.get(name) != repeat.body.get(name))
+    asked = repeat.fingerprints
+    differing = sorted(name for name in first.body.keys() | asked.keys() if first.body.get(name) != asked.get(name))
     if differing and repeat.is_strict:
         raise IdempotencyConflict(
             f"This Idempotency-Key was used for another submission; these fields differ: {', '.join(differing)}.",
