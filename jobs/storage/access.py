@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from jobs.models import Job, StorageKey
 from jobs.storage import signatures
-from jobs.storage.errors import AccessDenied, InvalidName, KeyEnded, NameTooLong, UnknownKey
+from jobs.storage.errors import AccessDenied, InvalidName, KeyEnded, NameTooLong, NoSuchKey, UnknownKey
 from jobs.storage.keys import OUTPUTS
 from jobs.storage.signatures import UNSIGNED, ChunkSigner
 
@@ -36,9 +36,12 @@ class Grant:
             raise AccessDenied(f"This key opens the bucket {self.pair.bucket} only.")
 
     def require(self, bucket: str, name: str) -> str:
-        """The object's name below the key's prefix. Raises InvalidName, NameTooLong, AccessDenied."""
+        """The object's name below the key's prefix. Raises InvalidName, NameTooLong, AccessDenied, NoSuchKey."""
         check_name(name)
         self.require_bucket(bucket)
+        if f"{name}/" == self.pair.prefix:
+            # rclone asks whether a folder is a file, and takes anything but 404 for yes.
+            raise NoSuchKey("This is the folder that the key opens, and not an object.")
         if not name.startswith(self.pair.prefix):
             raise AccessDenied(f"This key opens {self.pair.bucket}/{self.pair.prefix} only.")
         return name.removeprefix(self.pair.prefix)

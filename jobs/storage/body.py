@@ -21,7 +21,7 @@ from jobs.storage.signatures import UNSIGNED, ChunkSigner
 READ_BYTES = 256 * 1024
 LONGEST_LINE_BYTES = 8192
 # Of a body that is refused this much is read and thrown away: most clients only then listen to the answer.
-DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_BYTES = 16 * 1024 * 1024
 
 SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_CHUNKS_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
@@ -59,10 +59,16 @@ class Source:
 
 
 def drain(request: HttpRequest) -> None:
-    """Throw away what is left of a body that was refused, up to a bound, so that the client reads our answer rather than fails to write."""
+    """Throw away what is left of a body that was refused, up to a bound, so that the client reads our answer rather than fails to write.
+
+    A client that waits for "100 Continue" is let go without sending a large body, but must send a small one: Granian keeps
+    the connection open, and would take the first bytes of the client's next request for the body of this one.
+    """
     source = Source.of(request)
-    if not source.is_started and request.headers.get("Expect", "").lower() == "100-continue":
-        return  # it has sent nothing and waits for our word
+    announced = request.headers.get("content-length") or request.headers.get("x-amz-decoded-content-length", "")
+    is_large = announced.isdecimal() and int(announced) > DRAIN_BYTES
+    if is_large and not source.is_started and request.headers.get("Expect", "").lower() == "100-continue":
+        return
     left = DRAIN_BYTES
     try:
         while left > 0 and (data := source.read(min(READ_BYTES, left))):

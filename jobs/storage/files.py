@@ -140,6 +140,14 @@ def tidy(*, before: datetime) -> int:
     return removed
 
 
+def part_folders() -> list[str]:
+    """The names of the folders in which parts wait."""
+    try:
+        return artifacts().listdir(PARTS)[0]
+    except FileNotFoundError:
+        return []
+
+
 def _staging_folder(storage: Storage) -> Path:
     """On the storage's own file system, so that a file is put in its place by renaming; else in the data folder."""
     if isinstance(storage, FileSystemStorage):

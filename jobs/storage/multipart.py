@@ -123,10 +123,24 @@ def tidy(now: datetime) -> int:
         except NoSuchUpload:
             continue  # it ended by itself
         removed += 1
-    leftovers = files.tidy(before=now - ABANDONED_AFTER)
+    leftovers = files.tidy(before=now - ABANDONED_AFTER) + _remove_orphans(now)
     if removed or leftovers:
         log.info("uploads.tidied", uploads=removed, files=leftovers)
     return removed + leftovers
+
+
+def _remove_orphans(now: datetime) -> int:
+    """Remove parts whose upload is not in the database any more, for example after a backup was restored."""
+    storage = files.artifacts()
+    known = set(MultipartUpload.objects.values_list("upload_id", flat=True))
+    removed = 0
+    for folder in set(files.part_folders()) - known:
+        for name in storage.listdir(f"{files.PARTS}/{folder}")[1]:
+            part = f"{files.PARTS}/{folder}/{name}"
+            if storage.get_modified_time(part) < now - ABANDONED_AFTER:
+                files.remove(part)
+                removed += 1
+    return removed
 
 
 def _chosen(upload: MultipartUpload, asked: list[Asked]) -> list[MultipartPart]:

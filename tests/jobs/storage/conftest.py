@@ -1,10 +1,15 @@
+import hashlib
+import shutil
 from datetime import timedelta
 
 import boto3
 import pytest
 from botocore.config import Config
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 from django.utils import timezone
 
+from jobs.models import Blob, Dataset, DatasetFile, DatasetVersion
 from jobs.models.results import KeyPurpose
 from jobs.storage import keys
 from tests.jobs.factories import JobFactory
@@ -26,8 +31,10 @@ def asgi(django_db_setup, tmp_path_factory):
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def server(request):
-    """The product under both interfaces."""
-    return request.getfixturevalue(request.param)
+    """The product under both interfaces, with nothing stored."""
+    server = request.getfixturevalue(request.param)
+    shutil.rmtree(server.outputs, ignore_errors=True)
+    return server
 
 
 @pytest.fixture
@@ -67,3 +74,19 @@ def s3_of():
 @pytest.fixture
 def s3(server, pair, s3_of):
     return s3_of(server.url, pair)
+
+
+@pytest.fixture
+def dataset_job(job):
+    """A job with a dataset of two images, and the key pair that reads it."""
+    dataset = Dataset.objects.create(team=job.team, name="pets")
+    version = DatasetVersion.objects.create(dataset=dataset, number=1, manifest_sha256="0" * 64, image_count=2, size_bytes=10)
+    for name, data, caption in [("cat.png", b"\x89cat", "a cat"), ("a b.jpg", b"\xff\xd8dog!", "ein schöner Hund")]:
+        digest = hashlib.sha256(data).hexdigest()
+        stored_as = storages["datasets"].save(f"{job.team.slug}/{digest}", ContentFile(data))
+        blob = Blob.objects.create(team=job.team, sha256=digest, size_bytes=len(data), stored_as=stored_as)
+        kind = f"image/{name.rpartition('.')[2]}"
+        DatasetFile.objects.create(version=version, blob=blob, name=name, caption=caption, content_type=kind, width=1, height=1)
+    job.dataset_version = version
+    job.save()
+    return job, keys.issue(job=job, purpose=KeyPurpose.DATASET, expires_at=timezone.now() + timedelta(hours=1))

@@ -52,8 +52,21 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Resident memory of the server and its workers."""
+        return sum(process.memory_info().rss for process in self._processes())
+
+    def forget_peak(self) -> None:
+        """Begin to measure the peak anew. Source: proc(5), /proc/pid/clear_refs."""
+        for process in self._processes():
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """The most that was resident since the peak was forgotten."""
+        status = "".join(Path(f"/proc/{process.pid}/status").read_text() for process in self._processes())
+        return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+    def _processes(self) -> list[psutil.Process]:
         main = psutil.Process(self.process.pid)
-        return sum(process.memory_info().rss for process in [main, *main.children(recursive=True)])
+        return [main, *main.children(recursive=True)]
 
 
 @contextlib.contextmanager
