@@ -32,7 +32,10 @@ SOCKET_NAME = ".s.PGSQL.5432"
 # Not TMPDIR, which may differ between two commands that must meet at the same socket.
 TEMPORARY = Path("/tmp")  # noqa: S108 (folders made here are checked for their owner and mode)
 
-UNSHARE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+# As whom we appear inside a user namespace: initdb wants a user that the system knows by name, and every system knows
+# this one.
+STAND_IN = pwd.getpwnam("nobody")
+UNSHARE = ("unshare", "--user", f"--map-user={STAND_IN.pw_uid}", f"--map-group={STAND_IN.pw_gid}")
 PR_SET_PDEATHSIG = 1
 
 SETTINGS = {
@@ -107,20 +110,29 @@ class Account:
     gid: int | None = None
 
 
-def choose_account(*, euid: int, owner: tuple[int, int] | None, may_unshare: Callable[[], bool]) -> Account:
+def choose_account(*, euid: int, owner: tuple[int, int] | None, may_unshare: Callable[[], bool], has_name: bool = True) -> Account:
     """Choose the account for a server; `owner` is who owns the existing cluster (user and group id), if there is one.
 
-    An ordinary user runs it directly. Root runs it inside a user namespace, where its own files look like those of an
-    ordinary user, so that nothing changes owner or mode. Where namespaces are refused, it becomes `nobody`, and stays so.
+    An ordinary user runs it directly. Root, and a user that the system does not know by name (a container's), run it
+    inside a user namespace, where their own files look like those of an ordinary user, so that nothing changes owner or
+    mode. Where namespaces are refused to root, it becomes `nobody`, and stays so.
     """
     if euid != 0:
-        return Account()
+        return Account() if has_name or not may_unshare() else Account(prefix=UNSHARE)
     if owner and owner[0] != 0:
         return Account(uid=owner[0], gid=owner[1])
     if may_unshare():
         return Account(prefix=UNSHARE)
-    nobody = pwd.getpwnam("nobody")
-    return Account(uid=nobody.pw_uid, gid=nobody.pw_gid)
+    return Account(uid=STAND_IN.pw_uid, gid=STAND_IN.pw_gid)
+
+
+def has_name(uid: int) -> bool:
+    """Say whether the system knows a user with this id."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def may_unshare() -> bool:
@@ -188,7 +200,7 @@ class Server:
             owner = None
         else:
             owner = (found.st_uid, found.st_gid)
-        return choose_account(euid=os.geteuid(), owner=owner, may_unshare=may_unshare)
+        return choose_account(euid=os.geteuid(), owner=owner, may_unshare=may_unshare, has_name=has_name(os.geteuid()))
 
     @cached_property
     def programs(self) -> Path:

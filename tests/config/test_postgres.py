@@ -325,3 +325,11 @@ def test_who_runs_the_server(euid, owner, unshare, account):
 def manage(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "TUNEHOUSE_DATA": str(data_dir)}
     return subprocess.run(python(str(BASE_DIR / "manage.py"), *arguments), env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_user_without_a_name_runs_it_as_one_that_the_system_knows():
+    account = server.choose_account(euid=54321, owner=None, may_unshare=lambda: True, has_name=False)
+
+    assert account == Account(prefix=UNSHARE)
+    assert server.has_name(server.STAND_IN.pw_uid)
+    assert not server.has_name(54321)
