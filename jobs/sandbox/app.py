@@ -28,7 +28,7 @@ from .webhooks import Webhooks
 MAX_JSON_BYTES = 10 * 1024**2
 RETENTION = 3600.0  # simulated seconds from the end to the purge
 MIN_RETENTION = 120.0  # but not before so many seconds of wall time
-HOUSEKEEPING = 2.0  # wall seconds
+HOUSEKEEPING = 1.0  # wall seconds
 
 
 class Sandbox:

@@ -151,7 +151,7 @@ def _faults(schema: dict[str, Any], value: Any) -> list[tuple[str, str]]:
         return []
     if type(value) is not JSON_TYPES[schema["type"]]:
         return [("invalid_type", f"Invalid type. Expected: {schema['type']}, given: {TYPE_NAMES[type(value)]}")]
-    if schema.get("format") == "uri" and not (urlsplit(value).scheme and ":" in value):
+    if schema.get("format") == "uri" and not urlsplit(str(value)).scheme:
         return [("format", "Does not match format 'uri'")]
     return []
 

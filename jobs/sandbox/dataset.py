@@ -150,7 +150,7 @@ def _buffered(packed: IO[bytes]) -> IO[bytes]:
         content.write(chunk)
         left -= len(chunk)
     content.seek(0)
-    return content  # type: ignore[return-value]
+    return content
 
 
 # Storage backends

@@ -176,7 +176,7 @@ class Predictions:
     def render_item(self, row: sqlite3.Row) -> dict[str, Any]:
         """Show the object without its logs, as the list does."""
         url = f"{self.base_url}/v1/predictions/{row['id']}"
-        shown = {
+        shown: dict[str, Any] = {
             "id": row["id"],
             "model": row["model"],
             "version": row["version"],
@@ -219,8 +219,10 @@ class Predictions:
             *(account, cursor, after or 0, before or 1e12, "source" not in query, PAGE + 1),
         )
         shown, more = rows[:PAGE], len(rows) > PAGE
-        kept = {name: query[name] for name in ("created_after", "created_before") if name in query}
-        next_url = f"{self.base_url}/v1/predictions?{urlencode({**kept, 'cursor': _cursor(shown[-1]['seq'])})}" if more else None
+        kept: dict[str, str] = {name: query[name] for name in ("created_after", "created_before") if name in query}
+        if more:
+            kept["cursor"] = _cursor(shown[-1]["seq"])
+        next_url = f"{self.base_url}/v1/predictions?{urlencode(kept)}" if more else None
         return {"next": next_url, "previous": None, "results": [self.render_item(row) for row in shown]}
 
     def purge(self, older_than: float, prediction_id: str | None = None) -> int:

@@ -27,7 +27,7 @@ SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v")
 def write(folder: Path, *, prediction: str, base_model: str, rank: int, steps: int, checkpoints: list[int], config: dict[str, Any]) -> None:
     """Write the output folder of a run; of the checkpoints only the last ones are kept, as by --checkpoints_total_limit."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"base_model": base_model, "prediction": prediction, "rank": rank}
+    facts: dict[str, Any] = {"base_model": base_model, "prediction": prediction, "rank": rank}
     _write_lora(folder / WEIGHTS, step=steps, **facts)
     for step in checkpoints[-KEPT_CHECKPOINTS:]:
         checkpoint = folder / f"checkpoint-{step}"

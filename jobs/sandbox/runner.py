@@ -93,7 +93,7 @@ class Runner:
         self.predictions = predictions
         self.webhooks = webhooks
         self._runs: dict[str, Run] = {}
-        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="trainer")
+        self._threads = ThreadPoolExecutor(max_workers=6, thread_name_prefix="trainer")
 
     def resume(self) -> None:
         active = self.predictions.active()
@@ -188,7 +188,7 @@ class Runner:
         row = self.predictions.row(run.id)
         inputs = {**json.loads(row["input"]), **run.secrets}
         version = catalogue.version_named(row["version"])
-        images = inputs.get("images")
+        images = inputs.get("images") or ""
         needs_images = bool(images) and not (inputs.get("dataloader_json") or "").strip()
         try:
             uploaded = self.files.of_input(run.account, images) if needs_images else None

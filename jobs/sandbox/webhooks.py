@@ -11,9 +11,11 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import importlib.util
 import json
 import secrets
 import sqlite3
+import sys
 import time
 from typing import Any
 
@@ -26,6 +28,10 @@ from .store import Store
 RETRY_AT = (0, 1, 3, 7, 15, 31, 60)  # wall seconds after the end at which a terminal webhook is tried
 RECEIVER_TIMEOUT = 10.0  # seconds
 GAP = 0.5  # seconds between two `logs` or `output` webhooks of a prediction
+
+# httpcore tries to import sniffio several times a request. Where it is not installed, this saves a search of the whole path each time.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 def sign(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
@@ -45,12 +51,10 @@ class Webhooks:
         self.store = store
         self.rules = rules
         self.predictions = predictions
-        # No proxies from the environment: receivers are near, and a signed body belongs to nobody else.
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
-        timeout = httpx.Timeout(RECEIVER_TIMEOUT, pool=None)
-        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
+        self._tls = httpx.create_ssl_context()
         self._sending: set[asyncio.Task[None]] = set()
-        self._last: dict[str, float] = {}
+        self._last: dict[str, float] = {}  # monotonic time of the latest `logs` or `output` of a prediction
+        self._busy: set[str] = set()  # predictions whose latest `logs` is still on its way
 
     def resume(self) -> None:
         """Go on with what an earlier life of the sandbox still owed."""
@@ -61,7 +65,6 @@ class Webhooks:
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
-        await self._client.aclose()
 
     def announce(self, row: sqlite3.Row, event: str) -> None:
         """Send an intermediate webhook, once; of `logs` at most one in GAP seconds, `output` waits for its turn."""
@@ -70,12 +73,12 @@ class Webhooks:
         wait = 0.0
         if event != "start":
             wait = self._last.get(row["id"], -GAP) + GAP - time.monotonic()
-            if event == "logs" and wait > 0:
-                return
+            if event == "logs" and (wait > 0 or row["id"] in self._busy):
+                return  # the next one carries all that this one would have said
             self._last[row["id"]] = time.monotonic() + max(wait, 0)
         with self.store.transaction() as db:
             delivery = self._insert(db, row, event, state="sent")
-        self._spawn(self._send_once(delivery, self._body(row), max(wait, 0)))
+        self._spawn(self._send_once(delivery, row["id"], self._body(row), max(wait, 0)))
 
     def owe(self, db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
         """Note, in the transaction that ends a prediction, that its receiver must hear of it; `deliver` it after the commit."""
@@ -105,9 +108,11 @@ class Webhooks:
     def _body(self, row: sqlite3.Row) -> bytes:
         return json.dumps(self.predictions.render(row), ensure_ascii=False, separators=(",", ":")).encode()
 
-    async def _send_once(self, delivery: str, body: bytes, wait: float) -> None:
+    async def _send_once(self, delivery: str, prediction_id: str, body: bytes, wait: float) -> None:
+        self._busy.add(prediction_id)
         await asyncio.sleep(wait)
         await self._attempt(self._row(delivery), body)
+        self._busy.discard(prediction_id)
 
     async def _send_until_received(self, delivery: str) -> None:
         row = self._row(delivery)
@@ -152,9 +157,12 @@ class Webhooks:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(account["webhook_secret"], row["id"], timestamp, body),
         }
+        # A connection for each: httpx's pool looks at all of its connections for every request, which hundreds of runs would feel.
+        # No proxies from the environment: receivers are near, and a signed body belongs to nobody else.
+        client = httpx.AsyncClient(verify=self._tls, timeout=RECEIVER_TIMEOUT, follow_redirects=False, trust_env=False)
         try:
             # Streamed, because only the status counts: a receiver's long answer is not read.
-            async with self._client.stream("POST", row["url"], content=body, headers=headers) as response:
+            async with client, client.stream("POST", row["url"], content=body, headers=headers) as response:
                 return response.status_code, None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return None, type(error).__name__

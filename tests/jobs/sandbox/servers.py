@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import boto3
 import httpx
 from PIL import Image
 
@@ -197,6 +198,11 @@ class Bucket:
             "s3_access_key": self.access_key,
             "s3_secret_key": self.secret_key,
         }
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object by the service itself, which would not see a file that appears behind its back."""
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys).put_object(Bucket="results", Key=key, Body=content)
 
     def backend(self, name: str, prefix: str, **more) -> dict:
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}

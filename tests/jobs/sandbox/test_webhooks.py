@@ -1,0 +1,116 @@
+import base64
+from datetime import datetime
+
+import pytest
+import standardwebhooks
+
+from jobs.sandbox import webhooks
+
+from . import servers
+
+VECTOR = (
+    b'{"id":"k3m8v0b5t1rgm0cqy7nsd2w4ez","model":"simpletuner/advanced-trainer-h100","status":"succeeded",'
+    b'"output":"https://huggingface.co/acme/my-lora","error":null}'
+)
+ALL = ["start", "output", "logs", "completed"]
+
+
+@pytest.fixture
+def dataset(account):
+    return account.upload(servers.archive("a_cat.jpg"))["urls"]["get"]
+
+
+def attempts(account, prediction, event="completed"):
+    return [each for each in account.sandbox.evidence(prediction)["webhooks"] if each["event"] == event]
+
+
+def test_the_signature_is_the_standard_one():
+    secret = "whsec_" + base64.b64encode(b"simpletuner-sandbox-k001").decode()
+
+    signature = webhooks.sign(secret, "msg_01JZ8S4NDBOX0000000000001", 1767225600, VECTOR)
+
+    assert signature == "v1,9eUXbhbMd59PwVE8wp8+ayScCDbaVY61CUskDaWRyfA="
+
+
+def test_start_and_end_are_told_signed_and_with_the_query(account, dataset, receiver):
+    done = account.finish(servers.inputs(images=dataset), webhook=receiver.url, webhook_events_filter=["start", "completed"])
+
+    start, end = receiver.next(), receiver.next()
+    secret = account.http.get("/v1/webhooks/default/secret").json()["key"]
+    for delivery in (start, end):
+        standardwebhooks.Webhook(secret).verify(delivery.body, {name.lower(): value for name, value in delivery.headers.items()})
+    assert (start.json["status"], end.json) == ("processing", account.get(done))
+    assert start.path == end.path == "/hook?job=7&key=k%20k"
+    assert start.headers["webhook-id"] != end.headers["webhook-id"]
+    assert receiver.all() == []
+
+
+def test_without_a_filter_outputs_and_the_end_are_told(account, dataset, receiver):
+    account.finish(servers.inputs(images=dataset), webhook=receiver.url)
+
+    told = [receiver.next().json for _ in range(2)]
+
+    assert [each["status"] for each in told] == ["succeeded", "succeeded"]
+    assert all(each["output"].startswith("Training complete") for each in told)
+
+
+def test_logs_are_told_at_most_twice_a_second(account, dataset, receiver):
+    account.rule(step_rate=0.002)  # 10,000 simulated seconds: about three of wall time
+
+    done = account.finish(servers.inputs(images=dataset), webhook=receiver.url, webhook_events_filter=["logs"])
+
+    told = receiver.all()
+    started, completed = (datetime.fromisoformat(done[name]) for name in ("started_at", "completed_at"))
+    assert 3 <= len(told) <= 1 + (completed - started).total_seconds() / 0.5
+    assert all(done["logs"].startswith(delivery.json["logs"]) for delivery in told)
+
+
+def test_a_refused_end_is_told_again_signed_anew_and_with_the_same_id(account, receiver):
+    receiver.answers = [500, 404]
+    account.rule(queue_seconds=100_000)
+    waiting = account.create(servers.inputs(), webhook=receiver.url, webhook_events_filter=["completed"])
+
+    account.http.post(f"/v1/predictions/{waiting['id']}/cancel")
+
+    told = [receiver.next() for _ in range(3)]
+    assert [each.at - told[0].at for each in told] == pytest.approx([0, 1, 3], abs=0.9)
+    assert len({each.headers["webhook-id"] for each in told}) == 1
+    assert len({each.headers["webhook-timestamp"] for each in told}) == 3
+    assert len({each.headers["webhook-signature"] for each in told}) == 3
+    assert len({each.body for each in told}) == 1
+    account.wait_until(waiting, "canceled")
+    assert [(each["attempt"], each["response_status"]) for each in attempts(account, waiting)][:2] == [(1, 500), (2, 404)]
+
+
+def test_intermediate_webhooks_are_never_told_again(account, dataset, receiver):
+    receiver.answers = [500]
+
+    done = account.finish(servers.inputs(images=dataset), webhook=receiver.url, webhook_events_filter=["start", "completed"])
+
+    assert [receiver.next().json["status"] for _ in range(2)] == ["processing", "succeeded"]
+    assert [each["response_status"] for each in attempts(account, done, "start")] == [500]
+
+
+def test_redirects_are_not_followed(account, receiver):
+    receiver.answers = [302]
+    account.rule(queue_seconds=100_000)
+    waiting = account.create(servers.inputs(), webhook=receiver.url, webhook_events_filter=["completed"])
+
+    account.http.post(f"/v1/predictions/{waiting['id']}/cancel")
+
+    assert [receiver.next().path for _ in range(2)] == ["/hook?job=7&key=k%20k"] * 2
+
+
+def test_webhooks_can_be_dropped(account, open_account, dataset, receiver):
+    account.rule(webhooks="drop")
+    other = open_account(account.sandbox)
+
+    lost = account.finish(servers.inputs(images=dataset), webhook=receiver.url, webhook_events_filter=ALL)
+    other.rule(queue_seconds=100_000)
+    heard = other.create(servers.inputs(), webhook=receiver.url, webhook_events_filter=["completed"])
+    other.http.post(f"/v1/predictions/{heard['id']}/cancel")
+
+    assert lost["status"] == "succeeded"
+    assert receiver.next().json["id"] == heard["id"]
+    assert receiver.all() == []
+    assert {each["state"] for each in account.sandbox.evidence(lost)["webhooks"]} == {"dropped"}
