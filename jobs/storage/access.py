@@ -1,6 +1,7 @@
 """Who is at the storage's door, and where their key pair fits. A key pair opens its bucket, its prefix, for its lifetime."""
 
 import hmac
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from jobs.storage.signatures import UNSIGNED, ChunkSigner
 # Source: Amazon S3 User Guide, "Naming Amazon S3 objects"; a part of a name must also fit a file system.
 LONGEST_NAME_BYTES = 1024
 LONGEST_PART_BYTES = 255
+# Control characters, line ends in disguise, halves of characters: what neither a log, a header nor XML can carry.
+UNTELLABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 TOKEN_HEADERS = ("X-Upload-Token", "X-SimpleTuner-Secret")
 
 
@@ -52,7 +55,7 @@ def check_name(name: str) -> None:
     parts = name.split("/")
     if any(part in {"", ".", ".."} for part in parts):
         raise InvalidName("An object's name must be a plain path: no empty part, no '.' or '..', no slash at either end.")
-    if not name.isprintable() or "\\" in name:
+    if UNTELLABLE.search(name) or "\\" in name:
         raise InvalidName("An object's name must not contain control characters or backslashes.")
     if len(name.encode()) > LONGEST_NAME_BYTES or any(len(part.encode()) > LONGEST_PART_BYTES for part in parts):
         raise NameTooLong(f"The name is too long: at most {LONGEST_NAME_BYTES} bytes, and {LONGEST_PART_BYTES} between slashes.")

@@ -1,6 +1,6 @@
 """How the endpoint answers everybody else: JSON for trainers with a bare upload token, and for the portal and API callers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NoReturn, cast
 
 from django.db.models import Count, Max, QuerySet, Sum
@@ -22,7 +22,7 @@ from jobs.storage.access import Grant
 from jobs.storage.body import Body
 from jobs.storage.errors import AccessDenied, MethodNotAllowed, NoSuchKey
 from jobs.storage.keys import OUTPUTS
-from jobs.storage.objects import MAX_OBJECT_BYTES, StoredObject
+from jobs.storage.objects import MAX_OBJECT_BYTES
 
 
 class AlwaysJSON(BaseContentNegotiation):
@@ -86,7 +86,8 @@ class ForUploadTokens(APIView):
 
     def get(self, request: Request, bucket: str = "", name: str = "") -> HttpResponseBase:
         if not name:
-            grant = access.by_token(request._request, name=request.query_params.get("prefix", ""), now=timezone.now())
+            prefix = listing.Query.read(request.query_params).prefix
+            grant = access.by_token(request._request, name=prefix, now=timezone.now())
             grant.require_bucket(bucket)
             return Response(_listed(request, bucket, Job.objects.filter(pk=grant.job.pk)))
         grant, key = self._granted(request, bucket, name)
@@ -127,29 +128,19 @@ def _buckets(jobs: QuerySet[Job]) -> dict[str, Any]:
 
 def _listed(request: Request, bucket: str, jobs: QuerySet[Job]) -> dict[str, Any]:
     """A page of a bucket; one that is not there is empty."""
-    query = request.query_params
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    token = query.get("continuation-token", "")
-    if "/" in prefix:
-        jobs = jobs.filter(job_id=prefix.partition("/")[0])
-
-    def listed(after: str) -> Iterator[StoredObject]:
-        return objects.listed(jobs if bucket == OUTPUTS else jobs.none(), prefix=prefix, after=after)
-
-    limit = s3.page_size(query.get("max-keys", ""))
-    found = listing.page(listed, prefix=prefix, delimiter=delimiter, after=s3.read_token(token), max_keys=limit)
+    query = listing.Query.read(request.query_params)
+    if bucket != OUTPUTS:
+        jobs = jobs.none()
+    elif "/" in query.prefix:
+        jobs = jobs.filter(job_id=query.prefix.partition("/")[0])
+    found = listing.page(objects.listed(jobs, prefix=query.prefix, after=query.after), query)
     contents = [
         {"Key": item.name, "Size": item.size, "LastModified": item.modified_at.timestamp(), "ETag": item.etag} for item in found.objects
     ]
-    page: dict[str, Any] = {
-        "Contents": contents,
-        "Name": bucket,
-        "Prefix": prefix,
-        "KeyCount": found.count,
-        "IsTruncated": found.is_truncated,
-    }
-    if delimiter:
+    page: dict[str, Any] = {"Contents": contents, "Name": bucket, "Prefix": query.prefix}
+    page |= {"KeyCount": found.count, "IsTruncated": found.is_truncated}
+    if query.delimiter:
         page["CommonPrefixes"] = [{"Prefix": name} for name in found.prefixes]
     if found.is_truncated:
-        page["NextContinuationToken"] = s3.make_token(found.last)
+        page["NextContinuationToken"] = found.next_token
     return page

@@ -44,7 +44,7 @@ def begin(pair: StorageKey, key: str, *, content_type: str, metadata: dict[str, 
 
 def find(pair: StorageKey, key: str, upload_id: str) -> MultipartUpload:
     """Raises NoSuchUpload."""
-    upload = MultipartUpload.objects.filter(storage_key=pair, key=key, upload_id=upload_id).first()
+    upload = MultipartUpload.objects.filter(storage_key=pair, key=key, upload_id=upload_id).first() if upload_id.isalnum() else None
     if upload is None:
         raise _gone()
     return upload

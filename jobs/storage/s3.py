@@ -3,10 +3,6 @@
 Source: Amazon S3 API Reference, "Actions".
 """
 
-import base64
-import binascii
-from collections.abc import Iterator
-
 import structlog
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
@@ -18,7 +14,7 @@ from jobs.models import Job
 from jobs.storage import access, checksums, datasets, listing, multipart, objects, serving, xml
 from jobs.storage.access import Grant
 from jobs.storage.body import Body
-from jobs.storage.errors import AccessDenied, BucketExists, InvalidName, MethodNotAllowed, NotOffered, StorageRefusal
+from jobs.storage.errors import AccessDenied, BucketExists, MethodNotAllowed, NotOffered, StorageRefusal
 from jobs.storage.keys import DATASETS
 from jobs.storage.objects import MAX_OBJECT_BYTES, StoredObject
 
@@ -85,37 +81,17 @@ def _bucket(request: HttpRequest, grant: Grant, bucket: str) -> HttpResponse:
 
 def _list(request: HttpRequest, grant: Grant) -> HttpResponse:
     """ListObjectsV2, or ListObjects for clients that ask for no version. Shows what lies below the key's own prefix."""
-    query = request.GET
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    if not (prefix.startswith(grant.pair.prefix) or grant.pair.prefix.startswith(prefix)):
+    is_second = request.GET.get("list-type") == "2"
+    query = listing.Query.read(request.GET, marker="start-after" if is_second else "marker")
+    if not (query.prefix.startswith(grant.pair.prefix) or grant.pair.prefix.startswith(query.prefix)):
         raise AccessDenied(f"This key opens {grant.pair.bucket}/{grant.pair.prefix} only.")
-    is_second = query.get("list-type") == "2"
-    token = query.get("continuation-token", "")
-    after = (read_token(token) if token else query.get("start-after", "")) if is_second else query.get("marker", "")
-
-    def listed(after: str) -> Iterator[StoredObject]:
-        if grant.pair.bucket == DATASETS:
-            return datasets.listed(grant.job, prefix=prefix, after=after)
-        return objects.listed(Job.objects.filter(pk=grant.job.pk), prefix=prefix, after=after)
-
-    limit = page_size(query.get("max-keys", ""))
-    found = listing.page(listed, prefix=prefix, delimiter=delimiter, after=after, max_keys=limit)
-    is_encoded = query.get("encoding-type") == "url"
-
-    def named(text: str) -> str:
-        return xml.quote(text, safe="/") if is_encoded else text
-
-    fields: dict[str, object] = {"Name": grant.pair.bucket, "Prefix": named(prefix), "MaxKeys": limit}
-    fields |= {"Delimiter": named(delimiter)} if delimiter else {}
-    fields |= {"EncodingType": "url"} if is_encoded else {}
-    if is_second:
-        fields |= {"KeyCount": found.count}
-        fields |= {"ContinuationToken": token} if token else {"StartAfter": named(after)} if after else {}
-        fields |= {"NextContinuationToken": make_token(found.last)} if found.is_truncated else {}
+    if grant.pair.bucket == DATASETS:
+        listed = datasets.listed(grant.job, prefix=query.prefix, after=query.after)
     else:
-        fields |= {"Marker": named(after)}
-        fields |= {"NextMarker": named(found.last)} if found.is_truncated else {}
-    return xml.bucket_list(found, is_encoded=is_encoded, **fields)
+        listed = objects.listed(Job.objects.filter(pk=grant.job.pk), prefix=query.prefix, after=query.after)
+    page = listing.page(listed, query)
+    is_encoded = request.GET.get("encoding-type") == "url"
+    return xml.bucket_list(page, query, bucket=grant.pair.bucket, is_second=is_second, is_encoded=is_encoded)
 
 
 def _object(request: HttpRequest, grant: Grant, bucket: str, name: str) -> HttpResponseBase:
@@ -166,7 +142,7 @@ def _upload(request: HttpRequest, grant: Grant, name: str, key: str, upload_id: 
     if request.method == "GET":
         after = request.GET.get("part-number-marker", "0")
         parts = [part for part in upload.parts.all() if part.number > (int(after) if after.isdecimal() else 0)]
-        return xml.part_list(grant.pair.bucket, name, upload, parts, limit=page_size(request.GET.get("max-parts", "")))
+        return xml.part_list(grant.pair.bucket, name, upload, parts, limit=listing.page_size(request.GET.get("max-parts", "")))
     raise _no_such_method(request)
 
 
@@ -193,27 +169,6 @@ def only_if_absent(request: HttpRequest) -> bool:
     if "If-Match" in request.headers or request.headers.get("If-None-Match", "*").strip() != "*":
         raise NotOffered("For writing the only condition is If-None-Match: *.")
     return "If-None-Match" in request.headers
-
-
-def page_size(text: str) -> int:
-    """Raises InvalidName."""
-    if not text:
-        return listing.MAX_KEYS
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidName("The size of a page must be a number from 0 on.")
-    return min(int(text), listing.MAX_KEYS)
-
-
-def make_token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def read_token(token: str) -> str:
-    """Raises InvalidName."""
-    try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
-    except (binascii.Error, UnicodeError) as error:
-        raise InvalidName("The continuation token is not one that was given out here.") from error
 
 
 def _digests_of_object(request: HttpRequest) -> dict[str, bytes]:

@@ -111,7 +111,7 @@ def _from_query(request: HttpRequest) -> Claim:
 
 def _claim(*, credential: str, timestamp: str, signed_headers: str, signature: str, payload: str, life: int | None) -> Claim:
     access_key, *scope = credential.split("/")
-    if len(scope) != 4 or scope[2:] != ["s3", "aws4_request"]:
+    if len(scope) != 4 or scope[2:] != ["s3", "aws4_request"] or not access_key.isalnum():
         raise MalformedSignature("The credential must read <access key>/<date>/<region>/s3/aws4_request.")
     names = tuple(name.strip().lower() for name in signed_headers.split(";"))
     claim = Claim(access_key, timestamp, scope[1], names, signature, payload, life)

@@ -13,8 +13,9 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.errors import Refusal
 from jobs.models import MultipartPart, MultipartUpload
+from jobs.storage.access import UNTELLABLE
 from jobs.storage.errors import MalformedXML
-from jobs.storage.listing import Page
+from jobs.storage.listing import Page, Query
 from jobs.storage.multipart import Asked
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -57,20 +58,27 @@ def moment(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
 
 
-def bucket_list(page: Page, *, is_encoded: bool, **fields: object) -> HttpResponse:
-    """ListBucketResult; `fields` is what the two versions of the call echo differently."""
+def bucket_list(page: Page, query: Query, *, bucket: str, is_second: bool, is_encoded: bool) -> HttpResponse:
+    """ListBucketResult, in the form of ListObjectsV2 or of ListObjects; names are percent-encoded if the client asked so."""
 
     def named(name: str) -> str:
         return quote(name, safe="/") if is_encoded else name
 
-    result = root("ListBucketResult", **fields)
-    add(result, IsTruncated=page.is_truncated)
+    result = root("ListBucketResult", Name=bucket, Prefix=named(query.prefix), MaxKeys=query.max_keys, IsTruncated=page.is_truncated)
+    if query.delimiter:
+        add(result, Delimiter=named(query.delimiter))
+    if is_encoded:
+        add(result, EncodingType="url")
+    if is_second:
+        add(result, KeyCount=page.count, **({"ContinuationToken": query.token} if query.token else {"StartAfter": named(query.after)}))
+    else:
+        add(result, Marker=named(query.after))
+    if page.is_truncated:
+        add(result, **({"NextContinuationToken": page.next_token} if is_second else {"NextMarker": named(page.last)}))
     for described in page.objects:
         contents = SubElement(result, "Contents")
-        add(
-            contents, Key=named(described.name), LastModified=moment(described.modified_at), ETag=f'"{described.etag}"', Size=described.size
-        )
-        add(contents, StorageClass="STANDARD")
+        add(contents, Key=named(described.name), LastModified=moment(described.modified_at), ETag=f'"{described.etag}"')
+        add(contents, Size=described.size, StorageClass="STANDARD")
     for prefix in page.prefixes:
         add(SubElement(result, "CommonPrefixes"), Prefix=named(prefix))
     return response(result)
@@ -112,4 +120,4 @@ def parts_asked(document: bytes) -> list[Asked]:
 
 def _clean(text: str) -> str:
     """Text that XML can carry."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "\ufffd" for letter in text)
+    return UNTELLABLE.sub("\ufffd", text)

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -77,7 +79,7 @@ def granian(interface: str, folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "granian", "--interface", interface, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--blocking-threads", "8" if interface == "wsgi" else "1", "--no-ws", f"config.{interface}:application"]
     with running(command, folder / "server.log", cwd=ROOT, env=environment) as process:
-        wait_for(port, process, folder / "server.log")
+        wait_for(f"http://127.0.0.1:{port}", process, folder / "server.log")
         yield Server(f"http://127.0.0.1:{port}", process, folder / "outputs", folder / "server.log")
 
 
@@ -91,7 +93,7 @@ def traefik(target: str, folder: Path) -> Iterator[tuple[str, Path]]:
     command = [str(program), f"--entryPoints.https.address=127.0.0.1:{port}", f"--providers.file.filename={folder}/routes.yml"]
     command += ["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]
     with running(command, folder / "proxy.log", cwd=folder, env=dict(os.environ)) as process:
-        wait_for(port, process, folder / "proxy.log")
+        wait_for(f"https://127.0.0.1:{port}", process, folder / "proxy.log", certificate=folder / "cert.pem")
         yield f"https://127.0.0.1:{port}", folder / "cert.pem"
 
 
@@ -105,14 +107,17 @@ def running(command: list[str], log: Path, *, cwd: Path, env: dict[str, str]) ->
             process.wait(20)
 
 
-def wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
-    """Return when something listens; neither server says so by itself in a way that both share."""
+def wait_for(address: str, process: subprocess.Popen, log: Path, *, certificate: Path | None = None) -> None:
+    """Return when the product answers at an address; a proxy listens before it knows its routes and certificate."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        threading.Event().wait(0.02)
+    trusted = ssl.create_default_context(cafile=certificate) if certificate else True
+    with httpx.Client(verify=trusted, trust_env=False, timeout=START_SECONDS) as client:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(f"{address}/api/cloud/health/live").status_code == 200:
+                    return
+            threading.Event().wait(0.02)
     raise AssertionError(log.read_text())
 
 

@@ -28,6 +28,7 @@ ODD_NAMES = [
     "a:b@c,d;e.txt",
     "sp ace/plus+/ü.txt",
     ".hidden",
+    "全角\u3000空白.txt",
 ]
 
 
