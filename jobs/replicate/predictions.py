@@ -72,6 +72,11 @@ class Prediction:
         return self.state in TERMINAL
 
     @property
+    def shows_logs(self) -> bool:
+        """Say whether this is the whole of the log, be it empty or null: lists and some webhooks leave it out."""
+        return "logs" in self.raw
+
+    @property
     def is_aborted(self) -> bool:
         """Say whether the deadline passed before the run began; such a run is not billed."""
         return self.status == "aborted"

@@ -41,8 +41,9 @@ def cancel(job: Job, *, caller: Caller) -> Job:
                 f"Job {job.job_id} is {job.state} and cannot be cancelled.",
                 details={"current_state": job.state, "allowed_states": ["blocked", "pending", "uploading", "queued", "running"]},
             )
+        before = job.state
         Job.objects.filter(pk=job.pk).update(cancel_requested_at=now, cancel_requested_by=caller.user)
-        if LaunchIntent.objects.filter(job=job).exists():
+        if job.prediction_id or LaunchIntent.objects.filter(job=job, is_settled=False).exists():
             job.events.create(cause="person", at=now, detail="Cancel requested.")
             transaction.on_commit(lambda: tasks.cancel.delay(job_pk=job.pk), robust=True)
         else:
@@ -54,7 +55,7 @@ def cancel(job: Job, *, caller: Caller) -> Job:
             action=f"Asked to cancel {job.job_id}",
             target_type="job",
             target_id=job.job_id,
-            before={"state": job.state},
+            before={"state": before},
         )
     job.refresh_from_db()
     return job

@@ -1,7 +1,7 @@
 """Taking the next jobs off the queue: by priority and age, within what platform, team and person may run."""
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
@@ -13,6 +13,7 @@ from accounts.models import CredentialHealth
 from jobs import tasks
 from jobs.models import Job, QueueSettings
 from jobs.models.admission import QueueMode
+from jobs.services import provider
 from jobs.states import State, WaitingReason
 
 log = structlog.get_logger(__name__)
@@ -21,6 +22,8 @@ PLATFORM_CONCURRENCY = 50
 TEAM_CONCURRENCY = 10
 PERSON_CONCURRENCY = 5
 
+# Then a job is sent to find out whether the token or the credit is good again.
+HELD_FOR = timedelta(minutes=5)
 HELD_BY_HEALTH = {CredentialHealth.REFUSED: WaitingReason.CREDENTIAL, CredentialHealth.NO_CREDIT: WaitingReason.NO_CREDIT}
 
 
@@ -68,8 +71,9 @@ def _reason_to_wait(job: Job, room: "_Room", *, now: datetime) -> str:
         return WaitingReason.PAUSED
     if job.not_before and job.not_before > now:
         return WaitingReason.NOT_BEFORE
-    if job.credential.health in HELD_BY_HEALTH:
-        return HELD_BY_HEALTH[CredentialHealth(job.credential.health)]
+    held = HELD_BY_HEALTH.get(CredentialHealth(job.credential.health))
+    if held and (job.credential.checked_at or now) > now - HELD_FOR and not provider.take_new_credential(job):
+        return held
     return room.reason_against(job)
 
 

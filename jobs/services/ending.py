@@ -73,7 +73,7 @@ def charge_for(job: Job, prediction: Prediction) -> tuple[int, str]:
     if seconds is not None:
         charge = prices.charge(usd_per_second=line.usd_per_second, seconds=seconds)
         return charge, "" if job.hold is None or charge <= job.hold.amount else "The provider billed more time than the ceiling allows."
-    if prediction.started_at is None and not prediction.data_removed:
+    if prediction.started_at is None and prediction.state != State.COMPLETED and not prediction.data_removed:
         return 0, ""
     if prediction.started_at and prediction.completed_at:
         stamped = Decimal(str((prediction.completed_at - prediction.started_at).total_seconds()))
@@ -110,7 +110,7 @@ def _end(
             error=error,
             output_url=output_url,
             waiting_reason=WaitingReason.NONE,
-            leased_until=None,
+            # The lease stays: whoever has the job in hand may still be uploading, and is cleaned up behind after that.
             try_after=None,
         )
         if not moved:

@@ -28,6 +28,7 @@ SEARCH_PAUSE_SECONDS = 10
 LONGEST_PAUSE_SECONDS = 300
 # Clocks differ, and a list that begins too late would hide what we look for.
 SEARCH_MARGIN = timedelta(minutes=5)
+CLOCK_MARGIN = timedelta(minutes=1)
 # After this, a run that may have existed has certainly ended and its data is gone.
 GIVE_UP_AFTER = timedelta(hours=1)
 
@@ -40,21 +41,31 @@ def launch(job: Job) -> None:
         job.refresh_from_db()
         if job.state != State.UPLOADING or job.prediction_id:
             return
+        if not _is_in_doubt(job):
+            provider.take_new_credential(job)
         try:
             with provider.gateway(team=job.team, credential=job.credential) as replicate:
                 if _is_in_doubt(job):
                     _search(job, replicate)
                 else:
                     _send(job, replicate)
+                    provider.note_acceptance(job.credential)
         except (dataflow.CannotSend, inputs.InputsImpossible) as error:
             ending.fail(job, error=str(error), cause="launch")
         except dataflow.DiskFull:
             _wait(job, WaitingReason.DISK_FULL, seconds=60)
         except (Unauthorized, CreditExhausted) as error:
             provider.note_refusal(job.credential, error)
-            _wait(job, WaitingReason.NO_CREDIT if isinstance(error, CreditExhausted) else WaitingReason.CREDENTIAL, seconds=60)
+            if _is_in_doubt(job) and _is_too_late(job, job.intent):
+                ending.lose(job, cause="search")
+            else:
+                _wait(job, WaitingReason.NO_CREDIT if isinstance(error, CreditExhausted) else WaitingReason.CREDENTIAL, seconds=60)
         except Rejected as error:
-            ending.fail(job, error=f"Replicate refused the job: {error}", cause="launch")
+            if _is_in_doubt(job):  # the search was refused, which says nothing about the job
+                log.error("launch.search_refused", team=job.team.slug, job=job.job_id, reason=str(error))
+                _wait(job, WaitingReason.UNCERTAIN, seconds=SEARCH_PAUSE_SECONDS)
+            else:
+                ending.fail(job, error=f"Replicate refused the job: {error}", cause="launch")
         except Unavailable as error:
             _wait_for_provider(job, error)
         except ReplicateError as error:
@@ -82,9 +93,10 @@ def _send(job: Job, replicate: Gateway) -> None:
             events_filter=prepared.events,
             cancel_after_seconds=job.ceiling_seconds,
         )
-    except (Unavailable, Rejected):
+    except (Unavailable, Rejected) as error:
         # Certainly nothing was created, so the next try need not search.
-        LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True)
+        outcome = IntentOutcome.REFUSED if isinstance(error, Rejected) else IntentOutcome.OPEN
+        LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True, outcome=outcome)
         raise
     except ReplicateError:
         LaunchIntent.objects.filter(pk=intent.pk).update(given_up_at=timezone.now())
@@ -102,6 +114,7 @@ def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
         intent, is_new = LaunchIntent.objects.get_or_create(job=job, defaults={"version": version, "first_call_at": now, "called_at": now})
         if not is_new:
             intent.version, intent.called_at, intent.is_settled, intent.given_up_at = version, now, False, None
+            intent.outcome = IntentOutcome.OPEN
             intent.save()
         Job.objects.filter(pk=job.pk).update(version=version, waiting_reason=WaitingReason.NONE)
     return intent
@@ -119,7 +132,7 @@ def _search(job: Job, replicate: Gateway) -> None:
     found, is_obscured = _look_for(job, intent, replicate)
     if found:
         _adopt(job, found, outcome=IntentOutcome.ADOPTED, cause="search")
-    elif is_obscured or now - intent.called_at > timedelta(seconds=job.ceiling_seconds) + GIVE_UP_AFTER:
+    elif is_obscured or _is_too_late(job, intent):
         ending.lose(job, cause="search")
     elif now - intent.given_up_at >= timedelta(seconds=settings.NOT_FOUND_AFTER_SECONDS):
         LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True)
@@ -129,20 +142,27 @@ def _search(job: Job, replicate: Gateway) -> None:
         _wait(job, WaitingReason.UNCERTAIN, seconds=SEARCH_PAUSE_SECONDS)
 
 
+def _is_too_late(job: Job, intent: LaunchIntent) -> bool:
+    """Whether a run that the call may have made has ended and is forgotten, so that a search proves nothing any more."""
+    return timezone.now() - intent.called_at > timedelta(seconds=job.ceiling_seconds) + GIVE_UP_AFTER
+
+
 def _look_for(job: Job, intent: LaunchIntent, replicate: Gateway) -> tuple[Prediction | None, bool]:
     """Read the complete list since the intent. Returns our prediction, or None and whether one hides that may be ours.
 
-    Once its data is removed a prediction shows no marker, so one of the same version and time that no job of
-    ours owns may be ours.
+    Once its data is removed a prediction shows no marker, so one of the same version that no job of ours owns may be
+    ours, if it was made while our call was under way.
     """
     is_obscured = False
+    begins = intent.first_call_at - CLOCK_MARGIN
+    ends = (intent.given_up_at or timezone.now()) + timedelta(seconds=settings.NOT_FOUND_AFTER_SECONDS)
     for item in replicate.predictions(created_after=intent.first_call_at - SEARCH_MARGIN):
         if inputs.marker_of(item) == job.job_id:
             return item, False
         if item.version not in (intent.version, None) or Job.objects.filter(prediction_id=item.id).exists():
             continue
         if item.data_removed:
-            is_obscured = is_obscured or (item.created_at is not None and item.created_at >= intent.first_call_at - timedelta(minutes=1))
+            is_obscured = is_obscured or item.created_at is None or begins <= item.created_at <= ends
         elif not item.input:  # a list may leave the input out; the prediction itself does not
             whole = replicate.prediction(item.id)
             if inputs.marker_of(whole) == job.job_id:
@@ -151,8 +171,11 @@ def _look_for(job: Job, intent: LaunchIntent, replicate: Gateway) -> tuple[Predi
 
 
 def _adopt(job: Job, prediction: Prediction, *, outcome: IntentOutcome, cause: str) -> None:
-    LaunchIntent.objects.filter(job=job, outcome=IntentOutcome.OPEN).update(outcome=outcome, is_settled=True)
-    progress.record(job, prediction, cause=cause)
+    """Tie the job to its prediction. The intent is settled in the same transaction: settled alone would allow another call."""
+    with transaction.atomic():
+        Job.objects.select_for_update(no_key=True).get(pk=job.pk)  # before the intent, as everywhere
+        LaunchIntent.objects.filter(job=job, outcome=IntentOutcome.OPEN).update(outcome=outcome, is_settled=True)
+        progress.record(job, prediction, cause=cause)
 
 
 def _wait_for_provider(job: Job, error: Unavailable) -> None:
@@ -164,7 +187,8 @@ def _wait_for_provider(job: Job, error: Unavailable) -> None:
 
 
 def _wait(job: Job, reason: WaitingReason, *, seconds: float) -> None:
-    Job.objects.filter(pk=job.pk).update(waiting_reason=reason, try_after=timezone.now() + timedelta(seconds=seconds))
+    waiting = Job.objects.filter(pk=job.pk, state=State.UPLOADING)
+    waiting.update(waiting_reason=reason, try_after=timezone.now() + timedelta(seconds=seconds))
 
 
 def stranded(*, now: datetime) -> list[Job]:

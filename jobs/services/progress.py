@@ -67,7 +67,7 @@ def _note_words(job: Job, prediction: Prediction, *, now: datetime) -> None:
             log.error("job.unknown_status", team=job.team.slug, job=job.job_id, reason=prediction.status)
     if prediction.data_removed and job.provider_forgot_at is None:
         Job.objects.filter(pk=job.pk).update(provider_forgot_at=now)
-    if prediction.is_terminal and prediction.logs is not None and not prediction.data_removed and job.archived_at is None:
+    if prediction.is_terminal and prediction.shows_logs and not prediction.data_removed and job.archived_at is None:
         # Full log and output are here now; nothing of them depends on the provider's memory any more.
         Job.objects.filter(pk=job.pk).update(archived_at=now)
 

@@ -7,19 +7,22 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit, credentials
 from accounts.callers import Caller
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Credential, CredentialHealth, CredentialKind, Team
-from jobs.models import ProviderSettings, Trainer, TrainerVersion
+from jobs.models import Job, ProviderSettings, ProviderUpload, Trainer, TrainerVersion
 from jobs.models.catalogue import Provider
 from jobs.replicate.gateway import CreditExhausted, Gateway, Outbound, ReplicateError, Unauthorized, Version
 
 log = structlog.get_logger(__name__)
 
 NOT_SET = "REPLICATE_API_TOKEN not set"
+# With a credential in such health nothing can be created.
+HELD_HEALTH = frozenset({CredentialHealth.REFUSED, CredentialHealth.NO_CREDIT})
 
 
 class MissingToken(Conflict):
@@ -136,19 +139,45 @@ def note_refusal(credential: Credential, error: ReplicateError) -> None:
         credentials.mark(credential, health=CredentialHealth.NO_CREDIT, reason=str(error), now=timezone.now())
 
 
+def note_acceptance(credential: Credential) -> None:
+    """A token with which something was created is good again, and credit is there."""
+    if credential.health in HELD_HEALTH:
+        credentials.mark(credential, health=CredentialHealth.GOOD, now=timezone.now())
+
+
+def take_new_credential(job: Job) -> bool:
+    """Give a job whose token the provider refuses the one that is in use by now; say whether there was another.
+
+    Only for a job of which no call is open: a prediction belongs to the account that was asked for it.
+    """
+    if job.credential.health not in HELD_HEALTH:
+        return False
+    found = credentials.find(team=job.team, user=job.submitted_by, kind=CredentialKind.REPLICATE)
+    if found is None or found.pk == job.credential_id or found.health in HELD_HEALTH:
+        return False
+    with transaction.atomic():
+        if not Job.objects.filter(pk=job.pk, prediction_id=None).update(credential=found, try_after=None):
+            return False
+        # What was uploaded belongs to the former account, and expires there within a day.
+        ProviderUpload.objects.filter(job=job).delete()
+    job.credential = found
+    log.info("job.credential_replaced", team=job.team.slug, job=job.job_id)
+    return True
+
+
 def signing_keys(*, team: Team, credential: Credential, refetch: bool = False) -> list[str]:
     """The secrets that may have signed a webhook of this account, newest first; fetched when first needed.
 
-    `refetch` asks again, at most once a minute, since the account may have changed its secret. The one before
-    stays valid beside it.
+    `refetch` asks again, at most once a minute whoever asks, since the account may have changed its secret. The one
+    before stays valid beside it.
     """
     now = timezone.now()
     keys = credential.signing_keys.split()
-    fetched = credential.signing_keys_fetched_at
     if keys and not refetch:
         return keys
-    if fetched and fetched > now - timedelta(minutes=1):
-        return keys
+    rested = Q(signing_keys_fetched_at=None) | Q(signing_keys_fetched_at__lte=now - timedelta(minutes=1))
+    if not Credential.objects.filter(rested, pk=credential.pk).update(signing_keys_fetched_at=now):
+        return Credential.objects.get(pk=credential.pk).signing_keys.split()
     try:
         with gateway(team=team, credential=credential) as replicate:
             newest = replicate.signing_secret()
@@ -158,7 +187,7 @@ def signing_keys(*, team: Team, credential: Credential, refetch: bool = False) -
     keys = [newest, *(key for key in keys if key != newest)][:2]
     credential.signing_keys = "\n".join(keys)
     credential.signing_keys_fetched_at = now
-    credential.save(update_fields=["signing_keys", "signing_keys_fetched_at"])
+    credential.save(update_fields=["signing_keys"])
     return keys
 
 

@@ -12,7 +12,7 @@ from tests.jobs.sandbox.servers import Account, Sandbox, free_port
 @pytest.fixture(scope="session")
 def provider_process(tmp_path_factory):
     """The provider: one sandbox for all tests of a worker; each has an account of its own in it."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("provider"), speed=3600)
+    sandbox = Sandbox(tmp_path_factory.mktemp("provider"), speed=60)
     yield sandbox
     sandbox.stop()
 
@@ -64,4 +64,4 @@ def predictions(account):
 @pytest.fixture
 def fresh():
     """The job as its row says now, with what services want loaded."""
-    return lambda job: Job.objects.select_related("team", "credential", "hold", "price_line").get(pk=job.pk)
+    return lambda job: Job.objects.select_related("team", "credential", "hold", "price_line", "intent").get(pk=job.pk)
