@@ -43,6 +43,8 @@ def notes(folder: Path) -> list[int]:
 def test_of_many_producers_and_workers_none_loses_or_doubles_a_message(tmp_path):
     with ExitStack() as stack:
         workers = [stack.enter_context(worker(tmp_path, "-n", f"w{number}@h")) for number in range(3)]
+        for each in workers:
+            each.line(lambda line: "ready." in line)
         producers = [stack.enter_context(producer(tmp_path, number * 100, number * 100 + 100)) for number in range(4)]
         assert [each.end() for each in producers] == [0, 0, 0, 0]
 
@@ -58,6 +60,7 @@ def test_a_worker_takes_only_from_the_queues_that_it_is_told(tmp_path):
         assert (launch.end(), rescue.end()) == (0, 0)
 
         with worker(tmp_path, "-Q", "rescue,default") as working:
+            working.line(lambda line: "ready." in line)
             wait_until(lambda: len(notes(tmp_path)) >= 2)
             working.end(signal.SIGTERM)
 

@@ -31,7 +31,7 @@ def pid_from(program: Running, name: str, *, start: int = 1) -> int:
 
 
 def test_every_line_bears_the_name_of_who_said_it_and_readiness_stands_alone():
-    with supervised(web="import os; print(os.environ['GREETING'], 'Ñ'); os.write(2, b'half'); import time; time.sleep(600)") as program:
+    with supervised(web="import os, time; os.write(2, b'half'); print(os.environ['GREETING'], 'Ñ'); time.sleep(600)") as program:
         assert program.line(lambda line: line != "READY") == "web     | hello Ñ"
         wait_until(lambda: "READY" in program.lines)
         program.end(signal.SIGTERM)
