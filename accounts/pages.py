@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponseBase
 
 from accounts.callers import member_caller
 from accounts.models import Membership
@@ -13,7 +13,7 @@ from accounts.roles import Right
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-Page = Callable[..., HttpResponse]
+Page = Callable[..., HttpResponseBase]
 
 
 def team_view(right: Right) -> Callable[[Page], Page]:
@@ -24,7 +24,7 @@ def team_view(right: Right) -> Callable[[Page], Page]:
 
     def decorate(page: Page) -> Page:
         @wraps(page)
-        def view(request: HttpRequest, *, team: str, **kwargs: Any) -> HttpResponse:
+        def view(request: HttpRequest, *, team: str, **kwargs: Any) -> HttpResponseBase:
             membership = Membership.objects.select_related("team", "user").filter(team__slug=team, user_id=request.user.pk or 0).first()
             if membership is None:
                 raise Http404("No such team, or you are not a member of it.")

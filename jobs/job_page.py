@@ -45,7 +45,6 @@ def record(job: Job, caller: Caller, *, now: datetime) -> dict[str, Any]:
     details = sees_details(caller, job)
     progress = JobProgress.objects.filter(job=job).first()
     lines = LedgerLine.objects.filter(team=job.team, reference=job.reference).order_by("sequence")
-    series = job.series.filter(loss__isnull=False).values_list("step", "loss") if details else []
     return {
         "team": job.team,
         "job": job,
@@ -57,7 +56,7 @@ def record(job: Job, caller: Caller, *, now: datetime) -> dict[str, Any]:
         "percent": _percent(job, progress),
         "running_seconds": job.duration_seconds(now=now),
         "cost": costs.so_far(job, now=now),
-        "chart": charts.loss_chart(list(series)),
+        "chart": charts.loss_chart(_losses(job)) if details else None,
         "events": list(job.events.all()),
         "ledger_lines": list(lines),
         "artifacts": list(job.artifacts.all()) if details else [],
@@ -107,6 +106,10 @@ def shown_settings(config: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _losses(job: Job) -> list[charts.Point]:
+    return [(step, loss) for step, loss in job.series.values_list("step", "loss") if loss is not None]
 
 
 def _percent(job: Job, progress: JobProgress | None) -> int | None:

@@ -27,17 +27,39 @@ def download(
 
 def in_step(request: HttpRequest, pieces: Iterator[bytes]) -> Iterator[bytes] | AsyncIterator[bytes]:
     """The pieces as the server wants them: Django would gather a plain iterator into one list before an ASGI server gets any of it."""
-    return _one_by_one(pieces) if isinstance(request, ASGIRequest) else pieces
+    return _Stepping(pieces) if isinstance(request, ASGIRequest) else pieces
 
 
-async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    following = sync_to_async(next)
-    while (piece := await following(pieces, None)) is not None:
-        yield piece
+class FilePieces(Iterator[bytes]):
+    """An open file piece by piece. Django closes it with the response, also when nobody reads a byte."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def __next__(self) -> bytes:
+        if piece := self.file.read(PIECE_BYTES):
+            return piece
+        raise StopIteration
+
+    def close(self) -> None:
+        self.file.close()
 
 
-def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
-    """Read an open file to its end, and close it."""
-    with file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+class _Stepping(AsyncIterator[bytes]):
+    """Takes the next piece in a thread each time that the server asks for one."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces = pieces
+
+    async def __anext__(self) -> bytes:
+        piece = await sync_to_async(self._next)()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    def _next(self) -> bytes | None:
+        return next(self.pieces, None)
+
+    def close(self) -> None:
+        if close := getattr(self.pieces, "close", None):
+            close()

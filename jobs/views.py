@@ -154,7 +154,7 @@ def file(request: HttpRequest, *, team: str, signed: str, name: str) -> HttpResp
         stored = storages["artifacts"].open(artifact.stored_as)
     except FileNotFoundError as error:
         raise Http404("The file is not in the storage any more.") from error
-    return streaming.download(request, streaming.pieces_of(stored), name=PurePosixPath(artifact.key).name, size=artifact.size_bytes)
+    return streaming.download(request, streaming.FilePieces(stored), name=PurePosixPath(artifact.key).name, size=artifact.size_bytes)
 
 
 def _require_details(request: HttpRequest, job: Job) -> None:

@@ -1,0 +1,118 @@
+"""Signing in, where one lands, and out again."""
+
+import pytest
+from django.urls import reverse
+
+from tests.factories import PASSWORD, MembershipFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def sign_in(client, email, password=PASSWORD, **extra):
+    return client.post(reverse("account_login"), {"login": email, "password": password, **extra})
+
+
+def test_a_person_of_one_team_lands_in_it(client):
+    membership = MembershipFactory()
+
+    response = sign_in(client, membership.user.email)
+
+    assert response["Location"] == reverse("home")
+    assert client.get(reverse("home"))["Location"] == membership.team.get_absolute_url()
+
+
+def test_a_person_of_several_teams_chooses(client):
+    first = MembershipFactory()
+    second = MembershipFactory(user=first.user, role="viewer")
+    foreign = MembershipFactory()
+    client.force_login(first.user)
+
+    page = client.get(reverse("home")).content.decode()
+
+    assert [f'href="{membership.team.get_absolute_url()}"' in page for membership in (first, second, foreign)] == [True, True, False]
+
+
+def test_a_person_of_no_team_is_told_whom_to_ask(client):
+    client.force_login(UserFactory())
+
+    page = client.get(reverse("home")).content.decode()
+
+    assert "You are in no team yet" in page
+    assert reverse("admin:index") not in page
+
+
+def test_whom_the_password_does_not_open_is_told_so_on_the_form(client):
+    membership = MembershipFactory()
+
+    response = sign_in(client, membership.user.email, "wrong password")
+
+    assert response.status_code == 200
+    assert 'role="alert"' in response.content.decode()
+    assert client.get(reverse("home")).status_code == 302
+
+
+def test_after_signing_in_one_is_where_one_wanted_to_be(client):
+    membership = MembershipFactory()
+    wanted = membership.team.get_absolute_url()
+    page = client.get(wanted, follow=True).content.decode()
+
+    response = sign_in(client, membership.user.email, next=wanted)
+
+    assert f'<input type="hidden" name="next" value="{wanted}">' in page
+    assert response["Location"] == wanted
+
+
+def test_the_sign_in_page_leads_to_no_other_site(client):
+    response = sign_in(client, MembershipFactory().user.email, next="https://elsewhere.example/")
+
+    assert response["Location"] == reverse("home")
+
+
+def test_nobody_makes_an_account_alone(client):
+    assert reverse("account_signup") not in client.get(reverse("account_login")).content.decode()
+    answer = client.post(
+        reverse("account_signup"), {"email": "a@example.com", "username": "abc", "password1": PASSWORD, "password2": PASSWORD}
+    )
+
+    assert "_auth_user_id" not in client.session
+    assert "<form" not in answer.content.decode().split("<footer")[0]
+
+
+def test_the_language_is_chosen_before_signing_in(client):
+    client.post(reverse("set_language"), {"language": "es", "next": reverse("account_login")})
+
+    assert '<html lang="es">' in client.get(reverse("account_login")).content.decode()
+
+
+def test_signing_out_takes_a_post(client):
+    client.force_login(MembershipFactory().user)
+
+    client.get(reverse("account_logout"))
+    still_in = client.get(reverse("home"))
+    client.post(reverse("account_logout"))
+    out = client.get(reverse("home"))
+
+    assert (still_in["Location"].startswith("/t/"), out["Location"].startswith(reverse("account_login"))) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["account_change_password", "mfa_index", "account_email", "account_logout", "mfa_activate_totp", "account_reauthenticate"]
+)
+def test_the_pages_of_ones_account_look_like_the_rest(client, name):
+    user = UserFactory()
+    client.force_login(user)
+
+    page = client.get(reverse(name), follow=True).content.decode()
+
+    assert "portal/base.css" in page
+    assert "style=" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["account_login", "account_signup", "account_reset_password", "account_reset_password_done", "account_inactive"]
+)
+def test_the_pages_before_signing_in_ask_nobody_who_they_are(client, name):
+    page = client.get(reverse(name)).content.decode()
+
+    assert "portal/base.css" in page
+    assert "menu-end" not in page
