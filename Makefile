@@ -60,7 +60,7 @@ format: .venv/.dev
 	@git ls-files -z 'templates/*.html' | xargs -0 $(BIN)/djade --target-version 5.2
 
 bench: .venv/.dev $(MESSAGES).mo
-	@$(BIN)/python -m pytest tests/benchmarks -q -s
+	@TUNEHOUSE_LOG_LEVEL=WARNING $(BIN)/python -m pytest tests/benchmarks -q -s
 
 # These two need GNU gettext.
 translations: .venv/.dev
