@@ -62,7 +62,7 @@ class Channel(filesystem.Channel):
 
     # --- Messages -----------------------------------------------------------------------------------------
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # kombu's two parents disagree
         # The names sort by time, so that the oldest message is taken first.
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
         try:
@@ -70,7 +70,7 @@ class Channel(filesystem.Channel):
         except OSError as error:
             raise ChannelError(f"A message for the queue {queue!r} cannot be written: {error}") from error
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         folder = self._queue_folder(queue)
         for name in self._names(queue):
             file = folder / name
@@ -163,11 +163,31 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """Celery's way to those files; its URL is `renaming-filesystem://`."""
+    """Celery's way to those files; its URL is `renaming-filesystem://`.
+
+    A worker looks for messages from its event loop, as it does with Redis. Without one, its processes would wait for
+    their next task under one lock that they share, and killing the one that holds it would stop the worker for ever.
+    """
 
     Channel = Channel
+    implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def __init__(self, client: Any, **options: Any):
         super().__init__(client, **options)
         # Kombu shares what has been declared among all connections of a process, even to different folders.
         self.state = virtual.BrokerState()
+        self._looks: list[Any] = []
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        self._looks.append(loop.call_repeatedly(self.polling_interval, self._take_all))
+
+    def close_connection(self, connection: Any) -> None:
+        for look in self._looks:
+            look.cancel()
+        super().close_connection(connection)
+
+    def _take_all(self) -> None:
+        """Hand over every message that the worker has room for."""
+        with contextlib.suppress(Empty):
+            while True:
+                self.cycle.get(self._deliver)  # type: ignore[union-attr]  # set by the constructor

@@ -1,8 +1,9 @@
 import json
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from queue import Empty
 
@@ -13,7 +14,7 @@ from kombu.exceptions import ChannelError
 from config.embedded import broker
 from tests.config.processes import Running, python, running, wait_until
 
-WORKER = ["-P", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
+WORKER = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
 
 
 @pytest.fixture
@@ -24,12 +25,12 @@ def connect(tmp_path):
     return new_connection
 
 
-def worker(folder: Path, *options: str) -> Running:
+def worker(folder: Path, *options: str) -> AbstractContextManager[Running]:
     command = python("-m", "celery", "-q", "-A", "tests.config.ringing", "worker", *WORKER, *options)
     return running(*command, environment={"RINGING_FOLDER": str(folder)})
 
 
-def producer(folder: Path, first: int, beyond: int, queue: str = "default") -> Running:
+def producer(folder: Path, first: int, beyond: int, queue: str = "default") -> AbstractContextManager[Running]:
     return running(*python("-m", "tests.config.ringing", str(first), str(beyond), queue), environment={"RINGING_FOLDER": str(folder)})
 
 
@@ -42,7 +43,7 @@ def notes(folder: Path) -> list[int]:
 
 def test_of_many_producers_and_workers_none_loses_or_doubles_a_message(tmp_path):
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(tmp_path, "-n", f"w{number}@h")) for number in range(3)]
+        workers = [stack.enter_context(worker(tmp_path, "-P", "solo", "-n", f"w{number}@h")) for number in range(3)]
         for each in workers:
             each.line(lambda line: "ready." in line)
         producers = [stack.enter_context(producer(tmp_path, number * 100, number * 100 + 100)) for number in range(4)]
@@ -59,13 +60,30 @@ def test_a_worker_takes_only_from_the_queues_that_it_is_told(tmp_path):
     with producer(tmp_path, 0, 2, "launch") as launch, producer(tmp_path, 10, 12, "rescue") as rescue:
         assert (launch.end(), rescue.end()) == (0, 0)
 
-        with worker(tmp_path, "-Q", "rescue,default") as working:
+        with worker(tmp_path, "-P", "solo", "-Q", "rescue,default") as working:
             working.line(lambda line: "ready." in line)
             wait_until(lambda: len(notes(tmp_path)) >= 2)
             working.end(signal.SIGTERM)
 
     assert notes(tmp_path) == [10, 11]
     assert len(list((tmp_path / "broker" / "queues" / "launch").iterdir())) == 2
+
+
+def test_a_worker_whose_waiting_processes_are_killed_goes_on_with_new_ones(tmp_path):
+    with worker(tmp_path, "-P", "prefork", "-c", "2") as working:
+        working.line(lambda line: "ready." in line)
+        pid = working.process.pid
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        assert len(children) == 2
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+
+        with producer(tmp_path, 0, 10) as sender:
+            assert sender.end() == 0
+        wait_until(lambda: len(notes(tmp_path)) >= 10)
+
+        assert working.end(signal.SIGTERM) == 0
+    assert notes(tmp_path) == list(range(10))
 
 
 def test_beat_rings(tmp_path):
