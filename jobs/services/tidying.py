@@ -1,18 +1,22 @@
-"""What is thrown away in time: old logs, used keys of submissions, uploads that nobody finished."""
+"""What is thrown away in time: old logs, used keys of submissions, secrets and bytes that nothing needs any more."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db.models import Q
+from django.core.files.storage import storages
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts import credentials
-from jobs.models import IdempotencyKey, Job, LogChunk
+from jobs.models import Blob, DatasetFile, IdempotencyKey, Job, LogChunk
 from jobs.services.submission import KEY_LIFETIME
 from jobs.states import ACTIVE, TERMINAL
 
 log = structlog.get_logger(__name__)
+
+BLOB_LIFETIME = timedelta(days=1)
 
 
 def tidy() -> None:
@@ -25,4 +29,20 @@ def tidy() -> None:
     wiped = credentials.wipe_removed(
         still_needed={pk for row in needed.values_list("credential", "hub_credential", "s3_credential") for pk in row if pk}
     )
-    log.info("tidied", log_chunks=chunks, credentials=wiped)
+    blobs = _drop_unused_blobs(now)
+    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs)
+
+
+def _drop_unused_blobs(now: datetime) -> int:
+    """Throw away the bytes that no dataset has and that no upload of the last day brought or met again."""
+    dropped = 0
+    unused = Blob.objects.filter(created_at__lt=now - BLOB_LIFETIME).filter(~Exists(DatasetFile.objects.filter(blob=OuterRef("pk"))))
+    for pk in list(unused.values_list("pk", flat=True)):
+        with transaction.atomic():
+            # Looked at again under its lock: an upload that meets the same bytes renews them first.
+            blob = unused.select_for_update(of=("self",)).filter(pk=pk).first()
+            if blob is not None:
+                transaction.on_commit(lambda name=blob.stored_as: storages["datasets"].delete(name))
+                blob.delete()
+                dropped += 1
+    return dropped
