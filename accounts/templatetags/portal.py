@@ -1,6 +1,7 @@
 """Tags that every page of the portal uses: icons and moments."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_skeleton, format_timedelta
@@ -25,11 +26,14 @@ def icon(name: str) -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, team: Team, form: str = "relative") -> SafeString | str:
-    """A time in words ("5 minutes ago"), exact on hover in the team's zone; `form` "exact" turns that round."""
+    """A time in words ("5 minutes ago"), exact on hover in the team's zone.
+
+    `form` "short" says "5 min ago", and "exact" turns words and hover round.
+    """
     if at is None:
         return "—"
-    exact, relative = _exact(at, team), _relative(at)
-    shown, hint = (relative, exact) if form == "relative" else (exact, relative)
+    exact, relative = _exact(at, team), _relative(at, "short" if form == "short" else "long")
+    shown, hint = (exact, relative) if form == "exact" else (relative, exact)
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(timespec="seconds"), hint, shown)
 
 
@@ -39,11 +43,11 @@ def _exact(at: datetime, team: Team) -> str:
     return f"{day}, {local:%H:%M} {local.tzname()}"
 
 
-def _relative(at: datetime) -> str:
+def _relative(at: datetime, width: Literal["short", "long"]) -> str:
     distance = at - now()
     if abs(distance) < timedelta(minutes=1):
         return _("just now")
-    return format_timedelta(distance, granularity="minute", add_direction=True, locale=_locale())
+    return format_timedelta(distance, granularity="minute", add_direction=True, format=width, locale=_locale())
 
 
 def _locale() -> str:

@@ -63,6 +63,17 @@ def test_moments_are_said_from_now(time_machine, language, distance, words):
     assert html.endswith(f">{words}</time>")
 
 
+def test_where_there_is_little_room_moments_are_short(time_machine):
+    time_machine.move_to(NOW, tick=False)
+
+    words = []
+    for language in ("en", "es"):
+        with translation.override(language):
+            words.append(moment(NOW - timedelta(minutes=5), Team(time_zone="UTC"), "short").split(">")[1])
+
+    assert words == ["5 min. ago</time", "hace 5 min</time"]
+
+
 def test_the_exact_time_is_the_teams_with_its_zone(time_machine):
     time_machine.move_to(NOW, tick=False)
     team = Team(time_zone="Europe/Madrid")

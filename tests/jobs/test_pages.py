@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
@@ -432,6 +433,16 @@ def test_a_file_opens_by_a_link_that_needs_no_sign_in(client, team):
         "Content-Length": "11",
         "Content-Type": "application/octet-stream",
     }
+
+
+def test_a_file_is_streamed_by_an_asgi_server_too(client, team, async_client):
+    link = downloads.link(stored(JobFactory(team=team), b"the weights"))
+
+    async def fetch():
+        response = await async_client.get(link)
+        return response.is_async, [piece async for piece in response]
+
+    assert async_to_sync(fetch)() == (True, [b"the weights"])
 
 
 def test_a_link_that_is_too_old_leads_back_to_the_check(client, team, time_machine):
