@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import lzma
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import structlog
 from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from PIL import Image, UnidentifiedImageError
 
 from accounts import audit
@@ -29,8 +32,13 @@ log = structlog.get_logger(__name__)
 FORMATS = {"JPEG": ("image/jpeg", {".jpg", ".jpeg"}), "PNG": ("image/png", {".png"}), "WEBP": ("image/webp", {".webp"})}
 IMAGE_ENDINGS = frozenset().union(*(endings for _, endings in FORMATS.values()))
 CAPTION_LIMIT_BYTES = 64 * 1024
-# What a zip may unpack to, and by how much more than it is packed: a zip bomb passes neither.
+# What a zip may unpack to, in how many files, and how many times its size: images are packed already, a bomb is not.
 UNPACKED_LIMIT_BYTES = 8 * 1024**3
+UNPACKED_LIMIT_FILES = 20_000
+LARGEST_RATIO = 100
+SMALL_BYTES = 1024 * 1024
+# What reading a member of a damaged archive ends with, by its kind of compression.
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -91,14 +99,20 @@ def unpacked(archive: IO[bytes]) -> Iterator[Incoming]:
     """
     try:
         opened = zipfile.ZipFile(archive)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise InvalidInput("The archive is not a zip file.", field="archive") from None
     members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
+    if len(members) > UNPACKED_LIMIT_FILES:
+        raise InvalidDataset(f"The archive holds more than {UNPACKED_LIMIT_FILES} files.", field="archive")
     if sum(item.file_size for item in members) > UNPACKED_LIMIT_BYTES:
         raise InvalidDataset("The archive unpacks to more than 8 GiB.", field="archive")
     for item in members:
         if item.external_attr >> 28 == 0xA:
             raise InvalidDataset(f"{item.filename} is a symbolic link. Put the file itself into the archive.", field="archive")
+        if item.flag_bits & 0x1:
+            raise InvalidDataset(f"{item.filename} is encrypted. Make the archive without a password.", field="archive")
+        if item.file_size > max(SMALL_BYTES, item.compress_size * LARGEST_RATIO):
+            raise InvalidDataset(f"{item.filename} unpacks to more than {LARGEST_RATIO} times its size.", field="archive")
         yield Incoming(name=item.filename, open=partial(opened.open, item))
 
 
@@ -111,8 +125,8 @@ def _checked_name(name: str) -> str:
 
 def _is_clutter(path: str) -> bool:
     """What operating systems put into archives."""
-    parts = PurePosixPath(path).parts
-    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
+    found = PurePosixPath(path)
+    return "__MACOSX" in found.parts or found.name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def _keep(team: Team, files: Iterable[Incoming]) -> tuple[list[_Kept], dict[str, str]]:
@@ -121,16 +135,17 @@ def _keep(team: Team, files: Iterable[Incoming]) -> tuple[list[_Kept], dict[str,
     captions: dict[str, str] = {}
     for file in files:
         path = _safe_path(file.name)
-        if path.suffix.lower() == ".txt":
-            captions[str(path.with_suffix(""))] = _caption(path, file)
-        elif path.suffix.lower() in IMAGE_ENDINGS:
-            if str(path) in images:
-                raise InvalidDataset(f"{path} comes twice.", field="files")
-            images[str(path)] = _image(team, path, file)
-        else:
-            raise InvalidDataset(
-                f"{path} is neither an image (JPEG, PNG, WebP) nor a caption (.txt).", field="files", hint="Leave other files out."
-            )
+        name = str(path)
+        stem = str(path.with_suffix(""))
+        try:
+            if path.suffix.lower() == ".txt" and stem not in captions:
+                captions[stem] = _caption(path, file)
+            elif path.suffix.lower() in IMAGE_ENDINGS and name not in images:
+                images[name] = _image(team, path, file)
+            else:
+                raise _unwanted(path)
+        except DAMAGED:
+            raise InvalidDataset(f"{path} is damaged in the archive.", field="archive", hint="Make the archive again.") from None
     if not images:
         raise InvalidDataset(
             "There are no images among the files.",
@@ -144,6 +159,13 @@ def _keep(team: Team, files: Iterable[Incoming]) -> tuple[list[_Kept], dict[str,
                 f"{stem}.txt is the caption of no image.", field="files", hint="An image and its caption have the same name."
             )
     return [images[name] for name in sorted(images)], captions
+
+
+def _unwanted(path: PurePosixPath) -> InvalidDataset:
+    if path.suffix.lower() in IMAGE_ENDINGS | {".txt"}:
+        return InvalidDataset(f"{path} comes twice.", field="files")
+    sentence = f"{path} is neither an image (JPEG, PNG, WebP) nor a caption (.txt)."
+    return InvalidDataset(sentence, field="files", hint="Leave other files out.")
 
 
 def _safe_path(name: str) -> PurePosixPath:
@@ -192,11 +214,15 @@ def _look_at(path: PurePosixPath, stream: Any) -> tuple[int, int, str]:
 
 
 def _store(team: Team, sha256: str, size: int, stream: Any) -> Blob:
-    found = Blob.objects.filter(team=team, sha256=sha256).first()
-    if found is not None:
-        return found
-    name = storages["datasets"].save(f"{team.slug}/{sha256[:2]}/{sha256}", File(stream))
-    blob, _ = Blob.objects.get_or_create(team=team, sha256=sha256, defaults={"size_bytes": size, "stored_as": name})
+    known = Blob.objects.filter(team=team, sha256=sha256)
+    # Renewed in the same step, so that `tidy` does not throw it away under our hands.
+    if known.update(created_at=timezone.now()):
+        return known.get()
+    store = storages["datasets"]
+    name = store.save(f"{team.slug}/{sha256[:2]}/{sha256}", File(stream))
+    blob, is_new = Blob.objects.get_or_create(team=team, sha256=sha256, defaults={"size_bytes": size, "stored_as": name})
+    if not is_new:  # somebody stored the same bytes meanwhile
+        store.delete(name)
     return blob
 
 

@@ -1,6 +1,7 @@
 """What is thrown away in time: old logs, used keys of submissions, secrets and bytes that nothing needs any more."""
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -42,7 +43,7 @@ def _drop_unused_blobs(now: datetime) -> int:
             # Looked at again under its lock: an upload that meets the same bytes renews them first.
             blob = unused.select_for_update(of=("self",)).filter(pk=pk).first()
             if blob is not None:
-                transaction.on_commit(lambda name=blob.stored_as: storages["datasets"].delete(name))
+                transaction.on_commit(partial(storages["datasets"].delete, blob.stored_as))
                 blob.delete()
                 dropped += 1
     return dropped
