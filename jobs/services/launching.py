@@ -105,13 +105,19 @@ def _send(job: Job, replicate: Gateway) -> None:
 
 
 def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
-    """Write down that a prediction may exist from now on. None if the job was cancelled or moved meanwhile."""
+    """Write down that a prediction may exist from now on.
+
+    None if the job was cancelled or moved meanwhile, or if another worker's call is under way: ours slept through
+    its lease then, and a second call could create a second prediction.
+    """
     now = timezone.now()
     with transaction.atomic():
         row = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
         if row.state != State.UPLOADING or row.cancel_requested_at:
             return None
         intent, is_new = LaunchIntent.objects.get_or_create(job=job, defaults={"version": version, "first_call_at": now, "called_at": now})
+        if not is_new and not intent.is_settled:
+            return None
         if not is_new:
             intent.version, intent.called_at, intent.is_settled, intent.given_up_at = version, now, False, None
             intent.outcome = IntentOutcome.OPEN
