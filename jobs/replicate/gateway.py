@@ -148,6 +148,8 @@ class UploadedFile:
     size: int | None
     sha256: str | None
     expires_at: datetime | None
+    # What the uploader said about it.
+    metadata: dict[str, Any]
     raw: dict[str, Any] = field(repr=False)
 
 
@@ -250,19 +252,31 @@ class Gateway:
                 files={"content": (filename, stream, content_type)},
                 data={"metadata": json.dumps(dict(metadata or {}))},
             )
-        with self._reading("file", sent=True):
-            checksums = said.get("checksums") or {}
-            kept = UploadedFile(
+        kept = self._file(said, sent=True)
+        if kept.size is not None and kept.size != size:
+            raise OutcomeUnknown(f"Replicate kept {kept.size} of the file's {size} bytes.")
+        return kept
+
+    def files(self) -> Iterator[UploadedFile]:
+        """Walk through the account's uploaded files. Read to its end without an exception, the list is complete.
+
+        Source: Replicate docs, reference/http#files.list.
+        """
+        for item in self._pages("/v1/files"):
+            yield self._file(item)
+
+    def _file(self, said: Any, *, sent: bool = False) -> UploadedFile:
+        with self._reading("file", sent=sent):
+            checksums, metadata = said.get("checksums") or {}, said.get("metadata")
+            return UploadedFile(
                 id=str(said["id"]),
                 url=str(said["urls"]["get"]),
                 size=said.get("size"),
                 sha256=checksums.get("sha256"),
                 expires_at=predictions.moment(said.get("expires_at")),
+                metadata=metadata if isinstance(metadata, dict) else {},
                 raw=predictions.storable(said),
             )
-        if kept.size is not None and kept.size != size:
-            raise OutcomeUnknown(f"Replicate kept {kept.size} of the file's {size} bytes.")
-        return kept
 
     def delete_file(self, id: str) -> bool:
         """Delete an uploaded file and say whether it is gone: True also where it was gone before."""

@@ -1,11 +1,14 @@
 """How a job's data gets to the trainer and its result back: archive, upload, storage keys, and the run's input."""
 
 import errno
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
 from django.conf import settings
@@ -23,6 +26,8 @@ from jobs.storage import keys
 
 # An upload that expires sooner than this would be gone before a busy provider reads it.
 UPLOAD_RESERVE = timedelta(hours=1)
+# The name under which an uploaded file says whose it is.
+FILE_MARK = "job"
 # The trainer's last files come in after its end.
 KEY_GRACE = timedelta(hours=2)
 
@@ -89,33 +94,63 @@ def _uploaded(job: Job, replicate: Gateway) -> ProviderUpload:
     kept = ProviderUpload.objects.filter(job=job, deleted_at=None).exclude(file_id="").first()
     if kept and (kept.expires_at is None or kept.expires_at > timezone.now() + UPLOAD_RESERVE):
         return kept
-    archive = settings.DATA_DIR / "packing" / f"{job.job_id}.zip"
-    try:
+    with _packing_folder(job) as folder:
+        archive = folder / f"{job.job_id}.zip"
         packed = _pack(job, archive)
-        sent = replicate.upload(archive, filename=f"{job.job_id}.zip", content_type="application/zip", metadata={"job": job.job_id})
-    finally:
-        archive.unlink(missing_ok=True)
-    upload, _ = ProviderUpload.objects.update_or_create(
-        job=job,
-        defaults={
-            "archive_sha256": packed.sha256,
-            "archive_bytes": packed.size,
-            "renamed": [{"name": name, "in_archive": archived, "is_cut": cut} for archived, name, cut in packed.files],
-            "file_id": sent.id,
-            "url": sent.url,
-            "uploaded_at": timezone.now(),
-            "expires_at": sent.expires_at,
-        },
-    )
+        upload, _ = ProviderUpload.objects.update_or_create(
+            job=job,
+            # Written before the call: from now on the provider may hold a copy, also if we never read its answer.
+            defaults={
+                "archive_sha256": packed.sha256,
+                "archive_bytes": packed.size,
+                "renamed": [{"name": name, "in_archive": archived, "is_cut": cut} for archived, name, cut in packed.files],
+                "file_id": "",
+            },
+        )
+        sent = replicate.upload(archive, filename=archive.name, content_type="application/zip", metadata={FILE_MARK: job.job_id})
+    upload.file_id, upload.url, upload.expires_at = sent.id, sent.url, sent.expires_at
+    upload.uploaded_at = timezone.now()
+    upload.save(update_fields=["file_id", "url", "expires_at", "uploaded_at"])
     return upload
 
 
+def uploaded_files(job: Job, replicate: Gateway) -> set[str]:
+    """The ids of all files that the provider holds for a job, also of those whose upload was never answered."""
+    marked = {file.id for file in replicate.files() if file.metadata.get(FILE_MARK) == job.job_id}
+    known = ProviderUpload.objects.filter(job=job).exclude(file_id="").values_list("file_id", flat=True)
+    return marked | set(known)
+
+
+@contextmanager
+def _packing_folder(job: Job) -> Iterator[Path]:
+    """A folder of our own: another worker may be packing the same job, if ours slept through its lease."""
+    parent = settings.DATA_DIR / "packing"
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = TemporaryDirectory(dir=parent, prefix=f"{job.job_id}-", ignore_cleanup_errors=True)
+    except OSError as error:
+        if _is_full(error):
+            raise DiskFull(str(error)) from error
+        raise
+    with folder as path:
+        yield Path(path)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def forget_packed(job: Job) -> None:
+    """Remove what workers that were killed while packing left on this machine's disk."""
+    for left in (settings.DATA_DIR / "packing").glob(f"{job.job_id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _pack(job: Job, archive: Path) -> packing.Packed:
-    archive.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         return packing.pack(_items(job), archive)
     except packing.PackingFailed as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+        if _is_full(error.__cause__):
             raise DiskFull(str(error)) from error
         raise CannotSend(str(error)) from error
     except packing.ArchiveTooLarge as error:

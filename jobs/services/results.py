@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import Q, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from accounts import audit
@@ -11,7 +11,7 @@ from jobs.models import Job, ProviderUpload, ResultDelivery
 from jobs.models.job import Destination
 from jobs.models.results import ArtifactKind, DeliveryState
 from jobs.replicate.gateway import Gateway, ReplicateError
-from jobs.services import polling, provider
+from jobs.services import dataflow, polling, provider
 from jobs.services.leases import lease
 from jobs.states import TERMINAL, State
 from jobs.storage import keys
@@ -35,6 +35,7 @@ def archive(job: Job) -> None:
             return
         if _deliver(job, now=timezone.now()) and _delete_copy(job):
             keys.revoke(job, now=timezone.now())
+            dataflow.forget_packed(job)
             Job.objects.filter(pk=job.pk).update(cleaned_up_at=timezone.now())
             log.info("job.cleaned_up", team=job.team.slug, job=job.job_id)
         else:
@@ -91,7 +92,7 @@ def _close(delivery: ResultDelivery, state: DeliveryState, *, error: str = "", n
 
 def _delete_copy(job: Job) -> bool:
     """Delete the provider's copy of the data; True when it is gone or there was none."""
-    upload = ProviderUpload.objects.filter(Q(deleted_at=None), job=job).exclude(file_id="").first()
+    upload = ProviderUpload.objects.filter(job=job, deleted_at=None).first()
     if upload is None:
         return True
     try:
@@ -103,16 +104,18 @@ def _delete_copy(job: Job) -> bool:
 
 
 def _delete(job: Job, upload: ProviderUpload, replicate: Gateway) -> bool:
-    if not replicate.delete_file(upload.file_id):
+    copies = dataflow.uploaded_files(job, replicate)
+    if not all(replicate.delete_file(file_id) for file_id in copies):
         return False
     upload.deleted_at = timezone.now()
     upload.save(update_fields=["deleted_at"])
-    audit.record(
-        team=job.team,
-        event_type="job.data_deleted",
-        action=f"Deleted the provider's copy of the data of {job.job_id}",
-        target_type="job",
-        target_id=job.job_id,
-        after={"archive_sha256": upload.archive_sha256, "bytes": upload.archive_bytes},
-    )
+    if copies:
+        audit.record(
+            team=job.team,
+            event_type="job.data_deleted",
+            action=f"Deleted the provider's copy of the data of {job.job_id}",
+            target_type="job",
+            target_id=job.job_id,
+            after={"archive_sha256": upload.archive_sha256, "bytes": upload.archive_bytes},
+        )
     return True

@@ -588,6 +588,15 @@ def test_a_large_file_is_uploaded_in_constant_memory(gateway, provider, tmp_path
     assert peak < 4 * 1024 * 1024
 
 
+def test_the_list_of_files_is_read_to_its_end_with_what_their_uploaders_said(gateway, provider):
+    first = {"id": "one", "urls": {"get": "https://api.replicate.com/v1/files/one"}, "metadata": {"job": "j-1"}}
+    second = {"id": "two", "urls": {"get": "https://api.replicate.com/v1/files/two"}, "metadata": None}
+    provider.answers(200, {"results": [first], "next": f"{provider.url}/v1/files?cursor=c", "previous": None})
+    provider.answers(200, {"results": [second], "next": None, "previous": None})
+
+    assert [(file.id, file.metadata) for file in gateway.files()] == [("one", {"job": "j-1"}), ("two", {})]
+
+
 def test_an_upload_of_which_a_part_was_lost_is_not_taken_for_whole(gateway, provider):
     provider.answers(201, kept_file(5))
 
