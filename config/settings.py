@@ -222,7 +222,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "jobs.dispatch", "schedule": 2.0, "options": {"expires": 10}},
     "sweep": {"task": "jobs.sweep", "schedule": 5.0, "options": {"expires": 20}},
-    "poll": {"task": "jobs.poll", "schedule": 2.0, "options": {"expires": 10}},
+    "poll": {"task": "jobs.poll", "schedule": 1.0, "options": {"expires": 10}},
     "apply": {"task": "webhooks.apply_unapplied", "schedule": 5.0, "options": {"expires": 20}},
     "tidy": {"task": "jobs.tidy", "schedule": crontab(minute=17)},
 }

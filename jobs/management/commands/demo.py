@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="stop after the table")
         parser.add_argument("--port", type=int, default=0, help="the port of pages and API (default 8000, or any free one)")
-        parser.add_argument("--speed", type=float, default=40, help="simulated seconds a second (default 40)")
+        parser.add_argument("--speed", type=float, default=30, help="simulated seconds a second (default 30)")
 
     def handle(self, *, once: bool, port: int, speed: float, **_: Any) -> None:
         # What the services log while this command seeds is for its log, not for the screen.
