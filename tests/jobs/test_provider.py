@@ -9,7 +9,6 @@ from accounts.models import AuditLine, Credential
 from accounts.roles import Role
 from jobs.services import provider
 from tests.factories import CredentialFactory, MembershipFactory, make_token
-from tests.jobs.ready import post
 
 TOKEN = "/api/cloud/providers/replicate/token"
 VALIDATE = "/api/cloud/providers/replicate/validate"
@@ -84,7 +83,7 @@ def test_a_token_is_saved_while_the_provider_is_away(put, account, settings):
     answer = put({"api_token": account.token})
 
     assert answer.json()["error"].startswith("Token saved but validation failed: Replicate could not be asked: ")
-    assert (Credential.objects.in_use().get().health, account.token in answer.content.decode()) == ("unknown", False)
+    assert (Credential.objects.in_use().get().health, account.token in answer.content.decode()) == ("unchecked", False)
 
 
 def test_only_those_who_manage_the_team_save_its_token(put, owner, account):
@@ -147,8 +146,9 @@ def test_a_refused_token_and_a_silent_provider_are_told_apart(ask, owner, settin
     assert (silent["valid"], silent["error"][:29]) == (False, "Replicate could not be asked:")
 
 
-def test_nobody_is_told_anything(db):
-    assert post(TOKEN, {"api_token": "r8_x"}).status_code in {401, 405}
+def test_nobody_saves_or_is_told_anything(db, client):
+    assert client.put(TOKEN, {"api_token": "r8_x"}, content_type="application/json").status_code == 401
+    assert client.get(VALIDATE).status_code == 401
 
 
 # --- Signing keys -----------------------------------------------------------------------------------------
