@@ -77,6 +77,19 @@ def drain(request: HttpRequest) -> None:
         return  # the client is gone, and has no need of an answer
 
 
+def must_close(request: HttpRequest) -> bool:
+    """Whether the connection must end with our answer: the client waited for "100 Continue" and the server never said it.
+
+    botocore takes the status of such an answer for that of the next one on the connection. Amazon closes it, too.
+    """
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return False
+    environ = getattr(request, "environ", {"wsgi.input_terminated": True})
+    is_unsaid = not Source.of(request).is_started or request.headers.get("content-length") == "0"
+    # Python's own server refuses this header from applications, and says "100 Continue" in every case.
+    return is_unsaid and bool(environ.get("wsgi.input_terminated"))
+
+
 class Body:
     """The decoded bytes of a request; iterate once, to the end. Only then is it known to be whole and right.
 

@@ -23,4 +23,6 @@ def storage(request: HttpRequest, bucket: str = "", name: str = "") -> HttpRespo
         response = for_callers(request, bucket=bucket, name=name)
     if response.status_code >= 400 and request.method in {"PUT", "POST"}:
         body.drain(request)
+    if body.must_close(request):
+        response["Connection"] = "close"
     return response

@@ -21,6 +21,20 @@ def aws_chunked(data, *, trailer=f"x-amz-checksum-crc32:{CRC32}\r\n"):
     return f"{len(data):x}\r\n".encode() + data + f"\r\n0\r\n{trailer}\r\n".encode()
 
 
+def answer_to_waiting(server, path, headers):
+    """Status and Connection header of the answer to a client that waits for "100 Continue" and is not told so."""
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    connection.putrequest("PUT", f"/api/cloud/storage{path}")
+    for name, value in (headers | {"Expect": "100-continue"}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    head = connection.sock.recv(65536).decode("latin-1")
+    connection.close()
+    status, _, rest = head.removeprefix("HTTP/1.1 ").partition(" ")
+    said = [line.partition(": ")[2] for line in rest.splitlines() if line.lower().startswith("connection:")]
+    return int(status), "".join(said)
+
+
 def stored(server):
     """Every file below the artifacts, hidden ones, too."""
     return [path for path in server.outputs.rglob("*") if path.is_file()]
@@ -120,6 +134,21 @@ def test_a_client_that_asks_first_is_told_to_go_on(server, pair, path):
     assert go_on.startswith(b"HTTP/1.1 100 ")
     assert response.status == 200
     assert Artifact.objects.get().size_bytes == len(DATA)
+
+
+def test_the_connection_ends_with_an_answer_that_came_without_100_continue(server, pair, path):
+    """Older botocore reads the next answer on that connection wrongly."""
+    empty = hashlib.sha256(b"").hexdigest()
+    headers = signed(server, pair, "PUT", path, payload=empty, Content_Length="0")
+
+    assert answer_to_waiting(server, path, headers) == (200, "close")
+
+
+def test_a_large_body_is_refused_before_it_is_sent(wsgi, pair):
+    path = "/outputs/j-elsewhere/x"
+    headers = signed(wsgi, pair, "PUT", path, Content_Length=str(2**30))
+
+    assert answer_to_waiting(wsgi, path, headers) == (403, "close")
 
 
 def test_a_body_of_unknown_length_is_refused(server, pair, path):
