@@ -57,7 +57,7 @@ def ensure(data_dir: Path) -> None:
     layout = Layout(data_dir)
     with _one_sentence(layout):
         _join(layout)
-        if not server.is_ready(layout):
+        if not (_is_kept(layout) and server.is_ready(layout)):
             _start(layout)
 
 
@@ -98,8 +98,9 @@ def _start(layout: Layout) -> None:
     question = make_conninfo(host=str(layout.socket_folder), user=server.USER, dbname="postgres").encode()
     deadline = time.monotonic() + START_SECONDS
     is_tried = False
-    while PGconn.ping(question) != Ping.OK:
-        if not _is_kept(layout):
+    # A server whose keeper is gone may answer once more, but it is ending.
+    while not (is_kept := _is_kept(layout)) or PGconn.ping(question) != Ping.OK:
+        if not is_kept:
             # Another command's keeper, or one that was just ending, may have been in our way: only a written failure counts.
             if is_tried and layout.failure.exists():
                 raise EmbeddedPostgresError(layout.failure.read_text())

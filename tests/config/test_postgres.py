@@ -125,6 +125,7 @@ def test_a_killed_server_is_back_within_seconds_with_everything_that_was_committ
 def test_a_killed_process_of_the_server_does_not_stop_the_next_command(data_dir):
     with a_command(data_dir) as command, a_command(data_dir) as other:
         os.kill(int(ask(other, "SELECT pg_backend_pid()")), signal.SIGKILL)
+        wait_until(lambda: "terminating any other active server processes" in Layout(data_dir).log.read_text())
 
         assert ask(command, "SELECT 1") == "1"
 
@@ -135,6 +136,7 @@ def test_a_killed_keeper_leaves_no_server_behind_and_the_next_connection_starts_
         keeper, old = keeper_pid(data_dir), server_pid(data_dir)
 
         os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: not is_alive(keeper))
 
         assert ask(command, "SELECT answer FROM kept") == "42"
         assert not is_alive(old)
