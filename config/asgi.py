@@ -6,4 +6,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_asgi_application()
+django_application = get_asgi_application()
+
+from jobs.storage.spooling import answering_when_full  # noqa: E402 - needs the apps to be loaded
+
+application = answering_when_full(django_application)

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.errors import Refusal
 from jobs.models import MultipartPart, MultipartUpload
 from jobs.storage.access import UNTELLABLE
-from jobs.storage.errors import MalformedXML
+from jobs.storage.errors import MalformedXML, StorageFull
 from jobs.storage.listing import Page, Query
 from jobs.storage.multipart import Asked
 
@@ -39,6 +39,13 @@ def error_answer(request: HttpRequest, *, word: str, message: str, status: int) 
     document = Element("Error")
     add(document, Code=word, Message=message, Resource=request.path, RequestId=getattr(request, "correlation_id", ""))
     return response(document, status=status)
+
+
+def full_disk(path: str) -> bytes:
+    """The error document for a disk that is full, where there is no request to answer yet."""
+    document = Element("Error")
+    add(document, Code=StorageFull.word, Message="The server's disk is full. Nothing was stored.", Resource=path)
+    return ElementTree.tostring(document, encoding="utf-8", xml_declaration=True)
 
 
 def root(name: str, **fields: object) -> Element:

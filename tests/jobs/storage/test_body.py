@@ -1,6 +1,8 @@
 """Bodies that are short, long, wrong or oddly framed: what is not whole and right is never stored."""
 
+import asyncio
 import base64
+import errno
 import hashlib
 import http.client
 import zlib
@@ -9,6 +11,7 @@ import pytest
 
 from jobs.models import Artifact
 from jobs.storage.objects import MAX_OBJECT_BYTES
+from jobs.storage.spooling import answering_when_full
 
 from .signing import TRAILER, UNSIGNED, chunked, exchange, signed
 
@@ -219,3 +222,22 @@ def test_a_document_with_entities_is_refused(server, pair, path):
     status, answer = exchange(server, "POST", where, signed(server, pair, "POST", where, Content_Length=str(len(bomb))), bomb)
 
     assert (status, b"MalformedXML" in answer) == (400, True)
+
+
+def test_a_body_that_does_not_fit_where_asgi_spools_it_is_answered_in_words():
+    """Django raises this before any view runs; the disk is not filled here, since other tests write to it."""
+    asked = [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.request", "body": b"x"}]
+    sent = []
+
+    async def spooling(scope, receive, send):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def receive():
+        return asked.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(answering_when_full(spooling)({"type": "http", "path": "/api/cloud/storage/outputs/x"}, receive, send))
+
+    assert (sent[0]["status"], b"<Code>InsufficientStorage</Code>" in sent[1]["body"], asked) == (507, True, [])
