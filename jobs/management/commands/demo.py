@@ -1,6 +1,7 @@
 """`manage.py demo`: the main job of the product, done once before your eyes, on this machine and for free."""
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -110,8 +111,9 @@ def _secrets_of(seeded: dict[str, Any]) -> list[str]:
 def _product(log: Path, *, port: int, sandbox_port: int, speed: float) -> Iterator[str]:
     """The whole product as `manage.py up` runs it, from its READY line until we are done."""
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # manage.py stands where the command was started from.
-    program = [sys.executable, str(settings.BASE_DIR / "manage.py"), "up", "--port", str(port), "--sandbox"]
+    # Tethered, so that it does not outlive this command, however that ends.
+    program = [sys.executable, "-I", "-S", str(settings.BASE_DIR / "config" / "embedded" / "tether.py"), str(os.getpid())]
+    program += [sys.executable, str(settings.BASE_DIR / "manage.py"), "up", "--port", str(port), "--sandbox"]
     program += ["--sandbox-port", str(sandbox_port), "--speed", f"{speed:g}"]
     with log.open("w") as sink:
         up = subprocess.Popen(program, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
