@@ -14,6 +14,7 @@ from accounts import credentials
 from jobs.models import Blob, DatasetFile, IdempotencyKey, Job, LogChunk
 from jobs.services.submission import KEY_LIFETIME
 from jobs.states import ACTIVE, TERMINAL
+from jobs.storage import multipart
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,8 @@ def tidy() -> None:
         still_needed={pk for row in needed.values_list("credential", "hub_credential", "s3_credential") for pk in row if pk}
     )
     blobs = _drop_unused_blobs(now)
-    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs)
+    uploads = multipart.tidy(now)
+    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs, uploads=uploads)
 
 
 def _drop_unused_blobs(now: datetime) -> int:
