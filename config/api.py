@@ -35,11 +35,6 @@ CODES = {
 }
 
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
-AWAY: dict[str, Any] = {"status": 503, "detail": "The database cannot be reached. Nothing was changed; try again in a moment."}
-AWAY_HEADERS = {"Retry-After": "5"}
-
-
 class MoneyEncoder(JSONEncoder):
     """Decimals become JSON numbers: SimpleTuner's clients format them without a guard. The only floats of money."""
 
@@ -133,8 +128,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     request = context.get("request")
     fields: dict[str, Any]
     headers: dict[str, str] = {}
-    if isinstance(exc, Refusal):
-        fields, headers = refusal_fields(exc), refusal_headers(exc)
+    if (known := known_fault(exc)) is not None:
+        fields, headers = known
     elif isinstance(exc, exceptions.ValidationError):
         problems = _first_problems(exc.detail)
         first = problems[0]
@@ -154,15 +149,23 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         fields = {"status": 404, "detail": "Not found."}
     elif isinstance(exc, PermissionDenied):
         fields = {"status": 403, "detail": str(exc) or "Your role or token does not allow this."}
-    elif isinstance(exc, DATABASE_AWAY):
-        log.error("database.away", reason=str(exc))
-        fields, headers = AWAY, AWAY_HEADERS
-    elif isinstance(exc, DataError):
-        # A NUL in a query, mostly: nobody's business but the caller's.
-        fields = {"status": 400, "detail": "The request holds a character or a number that cannot be kept."}
     else:
         return None
     return Response(error_body(request, **fields), status=fields["status"], headers=headers)
+
+
+def known_fault(error: Exception) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The error body's fields and the headers for what any view of ours may raise; None for what nobody expects."""
+    if isinstance(error, Refusal):
+        return refusal_fields(error), refusal_headers(error)
+    if isinstance(error, OperationalError | InterfaceError):
+        log.error("database.away", reason=str(error))
+        detail = "The database cannot be reached. Nothing was changed; try again in a moment."
+        return {"status": 503, "detail": detail}, {"Retry-After": "5"}
+    if isinstance(error, DataError):
+        # A NUL in a query, mostly: nobody's business but the caller's.
+        return {"status": 400, "detail": "The request holds a character or a number that cannot be kept."}, {}
+    return None
 
 
 def refusal_fields(refusal: Refusal) -> dict[str, Any]:
@@ -184,10 +187,13 @@ def refusal_headers(refusal: Refusal) -> dict[str, str]:
     return headers
 
 
-def refusal_response(request: HttpRequest, refusal: Refusal) -> JsonResponse:
-    """The answer to a refusal that a plain Django view raised."""
-    body = error_body(request, **refusal_fields(refusal))
-    return JsonResponse(body, encoder=MoneyEncoder, status=refusal.status, headers=refusal_headers(refusal))
+def fault_response(request: HttpRequest, error: Exception) -> JsonResponse | None:
+    """The answer to what a plain Django view below /api/ raised; None for what nobody expects."""
+    known = known_fault(error)
+    if known is None:
+        return None
+    fields, headers = known
+    return JsonResponse(error_body(request, **fields), encoder=MoneyEncoder, status=fields["status"], headers=headers)
 
 
 def json_error(request: HttpRequest, *, status: int, detail: str, **more: Any) -> JsonResponse:

@@ -19,7 +19,10 @@ SECRETS = re.compile(
     r"|(?<=callback=)[A-Za-z0-9_-]{16,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
-SECRET_FIELDS = re.compile(r"(password|secret|token|authorization|cookie|api_key)$", re.IGNORECASE)
+SECRET_FIELDS = re.compile(
+    r"(password|passwd|passphrase|secret|token|authorization|cookie|credential|(api|access|secret|private|signing|callback|encryption)[_-]?key)s?$",
+    re.IGNORECASE,
+)
 SCRUBBED = "[scrubbed]"
 
 

@@ -1,17 +1,17 @@
-"""What every request passes: a correlation id on the way in, and words for a refusal on the way out."""
+"""What every request passes: a correlation id on the way in, and words for refusals and faults on the way out."""
 
 import re
 import uuid
 from collections.abc import Callable
 
 import structlog
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import render
 
 from accounts.errors import Refusal
-from config.api import refusal_response
+from config.api import fault_response, json_error
 
-PLAIN_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
+PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class CorrelationMiddleware:
@@ -22,7 +22,7 @@ class CorrelationMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Correlation-ID") or request.headers.get("X-Request-ID") or ""
-        correlation_id = given if PLAIN_ID.match(given) else uuid.uuid4().hex
+        correlation_id = given if PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
         request.correlation_id = correlation_id  # type: ignore[attr-defined]
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
@@ -32,17 +32,23 @@ class CorrelationMiddleware:
 
 
 class RefusalMiddleware:
-    """Turns a Refusal that a plain view raises into its answer: JSON below /api/, a page elsewhere."""
+    """Turns what a plain view refuses into its answer: the error body below /api/, a page elsewhere."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        # Django's own decorators answer without a body.
+        if isinstance(response, HttpResponseNotAllowed) and request.path.startswith("/api/"):
+            refused = json_error(request, status=405, detail=f'Method "{request.method}" not allowed.')
+            refused["Allow"] = response["Allow"]
+            return refused
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if request.path.startswith("/api/"):
+            return fault_response(request, exception)
         if not isinstance(exception, Refusal):
             return None
-        if request.path.startswith("/api/"):
-            return refusal_response(request, exception)
         return render(request, "shared/refusal.html", {"refusal": exception}, status=exception.status)

@@ -112,7 +112,13 @@ def apply_unapplied() -> int:
     return applied
 
 
-def replay(delivery: Delivery) -> None:
-    """Apply a delivery again. What it says is old news by then, unless it was put aside."""
-    Delivery.objects.filter(pk=delivery.pk).update(state=DeliveryState.RECEIVED)
+def replay(delivery: Delivery) -> bool:
+    """Apply a delivery again, and say whether it may be. What it says is old news, unless it was put aside.
+
+    One in quarantine contradicts what was delivered under its id before, and stays there.
+    """
+    may_be = Delivery.objects.filter(pk=delivery.pk).exclude(state=DeliveryState.QUARANTINED)
+    if not may_be.update(state=DeliveryState.RECEIVED):
+        return False
     apply(delivery)
+    return True

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_POST
 
 from accounts import audit
 from accounts.callers import address_of, is_within
-from accounts.errors import InvalidInput, NotFound, NotPermitted, Refusal
+from accounts.errors import NotFound, NotPermitted, Refusal
 from accounts.models import Team
 from jobs import tasks as job_tasks
 from jobs.models import Job, ProviderSettings
@@ -25,6 +26,8 @@ from webhooks import services, signatures
 log = structlog.get_logger(__name__)
 
 LARGEST_BODY_BYTES = 32 * 1024 * 1024
+# Ids of jobs and of predictions; nothing else is looked up.
+PLAIN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class JobNotFound(NotFound):
@@ -40,10 +43,6 @@ class InvalidSignature(Refusal):
     status = 401
 
 
-class InvalidPayload(InvalidInput):
-    code = "invalid_payload"
-
-
 class TooLarge(Refusal):
     code = "upload_too_large"
     status = 413
@@ -57,9 +56,9 @@ def replicate(request: HttpRequest) -> HttpResponse:
 
     The job is named by our own `?job=` with its key, else by the prediction's id in the body.
     """
-    if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST_BODY_BYTES:
-        return _too_large(request)
-    body = request.body
+    body = request.read(LARGEST_BODY_BYTES + 1)
+    if len(body) > LARGEST_BODY_BYTES:
+        raise _too_large(request)
     said = _read(body)
     if not _names_a_job(request, said):
         return _nameless(request)
@@ -81,9 +80,9 @@ def _read(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        raise InvalidPayload("Invalid JSON payload") from None
+        raise services.InvalidPayload("Invalid JSON payload") from None
     if not isinstance(said, dict):
-        raise InvalidPayload("Invalid webhook payload: it is not an object.")
+        raise services.InvalidPayload("Invalid webhook payload: it is not an object.")
     return said
 
 
@@ -93,8 +92,8 @@ def _names_a_job(request: HttpRequest, said: dict[str, Any]) -> bool:
 
 def _nameless(request: HttpRequest) -> HttpResponse:
     """Answer somebody's hand test, which proves that the address is reachable and says what is missing."""
-    asks_signatures = Team.objects.exclude(provider_settings__webhook_require_signature=False).exists()
-    if not asks_signatures:
+    takes_unsigned = ProviderSettings.objects.filter(webhook_require_signature=False).exists()
+    if takes_unsigned and not Team.objects.exclude(provider_settings__webhook_require_signature=False).exists():
         return JsonResponse({"status": "ignored", "reason": "no job_id"})
     if "webhook-signature" not in request.headers:
         raise InvalidSignature(
@@ -107,17 +106,24 @@ def _nameless(request: HttpRequest) -> HttpResponse:
 
 def _job_of(request: HttpRequest, said: dict[str, Any]) -> Job:
     """The job that the callback's address names with its key, or that has this prediction. Raises JobNotFound."""
-    jobs = Job.objects.select_related("team", "credential")
-    named = request.GET.get("job")
-    if named:
-        job = jobs.filter(job_id=named).first()
-        if job is not None and constant_time_compare(request.GET.get("callback", ""), job.callback_key):
-            return job
-    else:
-        job = jobs.filter(prediction_id=str(said.get("id"))).first()
-        if job is not None:
-            return job
-    raise JobNotFound("No job of this installation belongs to this delivery.")
+    job = _called_back(request) if request.GET.get("job") else _of_prediction(said.get("id"))
+    if job is None:
+        raise JobNotFound("No job of this installation belongs to this delivery.")
+    return job
+
+
+def _called_back(request: HttpRequest) -> Job | None:
+    """The job that the callback's address names, if it knows the job's key."""
+    named = request.GET.get("job", "")
+    job = Job.objects.select_related("team", "credential").filter(job_id=named).first() if PLAIN_ID.fullmatch(named) else None
+    known = job is not None and constant_time_compare(request.GET.get("callback", ""), job.callback_key)
+    return job if known else None
+
+
+def _of_prediction(named: Any) -> Job | None:
+    if not isinstance(named, str) or not PLAIN_ID.fullmatch(named):
+        return None
+    return Job.objects.select_related("team", "credential").filter(prediction_id=named).first()
 
 
 def _verified_id(request: HttpRequest, job: Job, own: ProviderSettings, body: bytes, address: str) -> str:
@@ -159,9 +165,9 @@ def _reject(job: Job, reason: str, address: str) -> None:
     )
 
 
-def _too_large(request: HttpRequest) -> HttpResponse:
-    """Refuse the body, and ask the provider itself at once."""
-    job = Job.objects.filter(job_id=request.GET.get("job", "")).first()
+def _too_large(request: HttpRequest) -> TooLarge:
+    """The refusal of such a body; the provider itself is asked at once."""
+    job = _called_back(request)
     if job is not None:
         job_tasks.poll_job.delay(job_pk=job.pk)
-    raise TooLarge("The delivery is larger than 32 MiB. The provider is asked instead.")
+    return TooLarge("The delivery is larger than 32 MiB. The provider is asked instead.")
