@@ -96,6 +96,7 @@ class SpendLimit(models.Model):
     action = models.CharField(_("when it is reached"), max_length=20, choices=LimitAction.choices, default=LimitAction.BLOCK)
     is_enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     objects = SpendLimitQuerySet.as_manager()
 

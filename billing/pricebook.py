@@ -21,3 +21,9 @@ def line_for(*, hardware: str, on: datetime) -> PriceLine:
             details={"hardware": hardware},
         )
     return line
+
+
+def in_force(*, on: datetime) -> dict[str, PriceLine]:
+    """The prices of all hardware at a time, by hardware."""
+    lines = PriceLine.objects.filter(effective_from__lte=on).order_by("hardware", "-effective_from").distinct("hardware")
+    return {line.hardware: line for line in lines}

@@ -112,6 +112,7 @@ class Migration(migrations.Migration):
                 ('action', models.CharField(choices=[('warn', 'warn'), ('require_approval', 'require approval'), ('block', 'block')], default='block', max_length=20, verbose_name='when it is reached')),
                 ('is_enabled', models.BooleanField(default=True, verbose_name='enabled')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created at')),
+                ('updated_at', models.DateTimeField(auto_now=True, verbose_name='updated at')),
                 ('team', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='spend_limits', to='accounts.team')),
                 ('token', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='spend_limits', to='accounts.apitoken')),
                 ('user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='spend_limits', to=settings.AUTH_USER_MODEL)),

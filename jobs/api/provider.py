@@ -1,4 +1,6 @@
-"""The team's Replicate token by API: save it, and ask whether it is good."""
+"""The provider by API: its settings for the team, and the team's token."""
+
+from typing import Any
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -9,12 +11,54 @@ from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import IsCaller, needs
 from accounts.roles import Right
 from jobs.services import provider as providers
+from jobs.services import provider_settings
 
 
 def require_replicate(name: str) -> None:
     """Raises NotFound for a provider that this server does not have."""
     if name != "replicate":
         raise NotFound(f"Unknown provider '{name}'.", hint="This server runs jobs on replicate.")
+
+
+class Managed(APIView):
+    """Everybody in the team reads, who manages it writes."""
+
+    def get_permissions(self) -> list[Any]:
+        return [IsCaller()] if self.request.method == "GET" else [needs(Right.MANAGE, permission="admin.config")()]
+
+
+class ProviderConfig(Managed):
+    """The team's settings for the provider. A change of any of them is kept whole or not at all."""
+
+    def get(self, request: Request, provider: str) -> Response:
+        """Every setting with its value in force; secrets are never among them."""
+        require_replicate(provider)
+        return Response({"provider": provider, "config": provider_settings.read(caller_in(request).team)})
+
+    def put(self, request: Request, provider: str) -> Response:
+        """Change the settings that are sent. Null puts one back to its default; an unknown one is refused by its name."""
+        require_replicate(provider)
+        return Response({"provider": provider, "config": provider_settings.save(caller_in(request), fields_of(request))})
+
+    def patch(self, request: Request, provider: str) -> Response:
+        """The same as PUT."""
+        return self.put(request, provider)
+
+
+class ProviderAdvanced(APIView):
+    """Outbound network and webhook allowlist, as SimpleTuner's pages show them apart."""
+
+    permission_classes = [needs(Right.MANAGE, permission="admin.config")]
+
+    def get(self, request: Request, provider: str) -> Response:
+        """Show them, without the password of the proxy."""
+        require_replicate(provider)
+        return Response(provider_settings.advanced(caller_in(request).team))
+
+    def patch(self, request: Request, provider: str) -> Response:
+        """Change the ones that are sent."""
+        require_replicate(provider)
+        return Response(provider_settings.save_advanced(caller_in(request), fields_of(request)))
 
 
 class ProviderToken(APIView):

@@ -368,7 +368,7 @@ class Migration(migrations.Migration):
                 ('hardware_info', models.JSONField(blank=True, default=dict)),
                 ('ssl_verify', models.BooleanField(default=True, verbose_name='verify certificates')),
                 ('ssl_ca_bundle', models.CharField(blank=True, max_length=500, verbose_name='CA bundle')),
-                ('proxy_url', models.CharField(blank=True, max_length=500, verbose_name='outbound proxy')),
+                ('proxy_url', accounts.encryption.EncryptedTextField(blank=True, verbose_name='outbound proxy')),
                 ('http_timeout', models.DecimalField(blank=True, decimal_places=2, max_digits=6, null=True, verbose_name='time-out (seconds)')),
                 ('s3_endpoint_enabled', models.BooleanField(default=True, verbose_name='own storage endpoint')),
                 ('s3_public_url', models.CharField(blank=True, max_length=500, verbose_name='storage URL')),

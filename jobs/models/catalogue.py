@@ -5,6 +5,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.encryption import EncryptedTextField
 from accounts.models import Team
 
 
@@ -85,7 +86,8 @@ class ProviderSettings(models.Model):
     hardware_info = models.JSONField(default=dict, blank=True)
     ssl_verify = models.BooleanField(_("verify certificates"), default=True)
     ssl_ca_bundle = models.CharField(_("CA bundle"), max_length=500, blank=True)
-    proxy_url = models.CharField(_("outbound proxy"), max_length=500, blank=True)
+    # May hold a password.
+    proxy_url = EncryptedTextField(_("outbound proxy"), blank=True)
     http_timeout = models.DecimalField(_("time-out (seconds)"), max_digits=6, decimal_places=2, null=True, blank=True)
     s3_endpoint_enabled = models.BooleanField(_("own storage endpoint"), default=True)
     s3_public_url = models.CharField(_("storage URL"), max_length=500, blank=True)

@@ -57,7 +57,7 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
     """
     own = provider.settings_of(caller.team)
     named, config, dataloader, warnings = _config(caller, spec)
-    trainer = _trainer(spec.hardware_profile or own.hardware_profile)
+    trainer = trainer_for(spec.hardware_profile or own.hardware_profile)
     known = provider.known_version(trainer, pinned=_pinned(own))
     credential = provider.credential_for(caller)
     version = _dataset_version(caller, spec, named, dataloader)
@@ -125,17 +125,18 @@ def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[
     return named, config, dataloader, [f"'{key}' was left out: it says nothing about a run at the provider." for key in left_out]
 
 
-def _trainer(profile: str) -> Trainer:
+def trainer_for(profile: str, *, field: str = "hardware_profile") -> Trainer:
+    """The trainer on offer for a profile in any spelling, the catalogue's default for "". Raises InvalidInput, Refusal."""
     offered = Trainer.objects.filter(is_offered=True)
     if not profile:
         found = offered.filter(is_default=True).first()
         if found is None:
-            raise Refusal("The catalogue has no default trainer. An administrator must choose one.", field="hardware_profile")
+            raise Refusal("The catalogue has no default trainer. An administrator must choose one.", field=field)
         return found
     found = offered.filter(profile=normalised_profile(profile)).first()
     if found is None:
         valid = ", ".join(offered.values_list("profile", flat=True))
-        raise InvalidInput(f"Unknown hardware profile '{profile}'. Valid ones: {valid}.", field="hardware_profile")
+        raise InvalidInput(f"Unknown hardware profile '{profile}'. Valid ones: {valid}.", field=field)
     return found
 
 
