@@ -4,9 +4,12 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from accounts import audit
+from accounts.callers import Caller
 from jobs import tasks
 from jobs.models import Job, JobProgress
 from jobs.replicate.gateway import NotFound, ReplicateError
@@ -41,6 +44,23 @@ def poll_due(*, now: datetime | None = None) -> int:
             tasks.poll_job.delay(job_pk=row.job_id)
             rung += 1
     return rung
+
+
+def poll_soon(job: Job, *, caller: Caller) -> bool:
+    """Ring for one job whether or not its turn has come, and note who asked; False for one that the provider never got."""
+    if not job.prediction_id:
+        return False
+    with transaction.atomic():
+        audit.record(
+            team=job.team,
+            caller=caller,
+            event_type="job.polled",
+            action=f"Asked the provider about {job.job_id}",
+            target_type="job",
+            target_id=job.job_id,
+        )
+        transaction.on_commit(lambda: tasks.poll_job.delay(job_pk=job.pk), robust=True)
+    return True
 
 
 def poll(job: Job, *, cause: str = "poll") -> None:
