@@ -22,6 +22,8 @@ TRAP = Path(__file__).parent / "trap"
 MANAGE = str(BASE_DIR / "manage.py")
 PATIENCE_SECONDS = 90
 ENDED = {"completed", "failed", "cancelled"}
+# Steps a simulated second with which CONFIG trains for four seconds: long enough to be caught running.
+SLOW = 0.05
 # Small enough to be done within moments.
 CONFIG = {
     "model_family": "flux",

@@ -1,10 +1,11 @@
 """Cancelling a job before and after it was sent."""
 
 from tests.config.processes import wait_until
+from tests.end_to_end.house import SLOW
 
 
 def test_a_running_job_is_cancelled_at_the_providers_end_and_charged_for_what_ran(house):
-    house.rule(step_rate=0.05)
+    house.rule(step_rate=SLOW)
     job_id = house.submit()
     house.wait_for(job_id, "running")
 

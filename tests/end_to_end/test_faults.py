@@ -6,10 +6,11 @@ import signal
 import psycopg
 
 from tests.config.processes import wait_until
+from tests.end_to_end.house import SLOW
 
 
 def test_the_database_killed_under_a_running_job_is_back_within_seconds_and_nothing_is_lost(house):
-    house.rule(step_rate=0.1)
+    house.rule(step_rate=SLOW)
     job_id = house.submit()
     house.wait_for(job_id, "running")
     killed = house.postmaster
@@ -38,7 +39,7 @@ def answers(house):
 
 
 def test_platform_and_provider_stopped_by_sigterm_under_a_running_job_bring_it_home_after_their_next_start(house):
-    house.rule(step_rate=0.1)
+    house.rule(step_rate=SLOW)
     job_id = house.submit()
     house.wait_for(job_id, "running")
 

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.config.processes import wait_until
+from tests.end_to_end.house import SLOW
 
 
 def test_a_job_goes_all_the_way_with_webhooks(house):
-    house.rule(step_rate=0.1)  # slow enough that its start is told before its end
+    house.rule(step_rate=SLOW)  # slow enough that its start is told before its end
 
     job_id = house.submit(tracker_run_name="with webhooks")
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.config.processes import is_alive, wait_until
+from tests.end_to_end.house import SLOW
 
 
 def kill_child(house):
@@ -61,7 +62,7 @@ def test_killed_right_after_creating_before_the_answer_was_read(house, kill, web
 
 
 def test_killed_while_running(house):
-    house.rule(step_rate=0.1)
+    house.rule(step_rate=SLOW)
     job_id = house.submit()
     house.wait_for(job_id, "running")
 
