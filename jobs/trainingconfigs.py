@@ -198,7 +198,7 @@ def _problem_of(key: str, value: Any) -> KeyProblem | None:
     """The first thing that is wrong with one entry; secrets come first, so that nothing below repeats one."""
     setting = SETTINGS.get(key)
     is_ours = setting is not None or key in NOT_ALLOWED
-    if (not is_ours and (SECRET_KEY.search(key.lower()) or SECRET_VALUE.search(key))) or _holds_secret(value):
+    if (not is_ours and (SECRET_KEY.search(key.lower()) or SECRET_VALUE.search(key))) or holds_secret(value):
         return _secret(key)
     if key in NOT_ALLOWED:
         return _not_allowed(key, value)
@@ -224,7 +224,8 @@ def _secret(key: str) -> KeyProblem:
     return KeyProblem(shown, message, "not_allowed")
 
 
-def _holds_secret(value: Any) -> bool:
+def holds_secret(value: Any) -> bool:
+    """Whether a token stands anywhere in a value, or a text under a name such as `aws_secret_access_key`."""
     return any(
         SECRET_VALUE.search(name)
         or (isinstance(leaf, str) and leaf.strip() and (SECRET_VALUE.search(leaf) or SECRET_KEY.search(name.lower())))

@@ -16,6 +16,7 @@ from accounts.roles import Right
 from jobs.services import addresses, submission
 from jobs.services.planning import InvalidConfig
 from jobs.specs import JobSpec
+from jobs.trainingconfigs import holds_secret
 
 SERVED_PROVIDERS = ("replicate",)
 KEY_CHARACTERS = 256
@@ -39,6 +40,15 @@ class SubmitSerializer(serializers.Serializer[Any]):
     webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
     snapshot_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     snapshot_message = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=2000)
+
+    def validate_dataloader_config(self, given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        """Refuse keys: the provider redacts nothing in a dataloader, and we would keep them in clear."""
+        if holds_secret(given):
+            raise serializers.ValidationError(
+                "A dataloader must not hold keys or tokens: everybody who may see the job at the provider can read it. "
+                "Upload the images as a dataset, or name a place that needs no key."
+            )
+        return given
 
     def spec(self) -> JobSpec:
         given = self.validated_data

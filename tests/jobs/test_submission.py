@@ -85,6 +85,15 @@ def test_json_is_read_whatever_the_content_type_says(ready, client):
     assert answer.status_code == 200
 
 
+def test_hosted_data_needs_no_dataset(ready):
+    hosted = [{"id": "cats", "type": "huggingface", "dataset_name": "acme/cats", "caption_strategy": "huggingface"}]
+
+    answer = ready.post({"config": CONFIG, "dataloader_config": hosted})
+
+    job = Job.objects.get()
+    assert (answer.status_code, job.packing_path, job.dataloader, job.dataset_version) == (200, "hosted", hosted, None)
+
+
 def test_an_inline_config_keeps_its_numbers_and_its_name(ready):
     with_dashes = {f"--{key}": value for key, value in CONFIG.items()} | {"--learning_rate": 1e-4}
 
@@ -195,6 +204,14 @@ REFUSED = {
         422,
         "no_dataset",
         "A dataloader of type 'local' finds no data at the provider.",
+        "dataloader_config",
+    ),
+    "keys in the dataloader": (
+        {"config": CONFIG, "dataloader_config": [{"id": "x", "type": "aws", "aws_secret_access_key": "pLaNtEd"}]},
+        400,
+        "invalid_input",
+        "dataloader_config: A dataloader must not hold keys or tokens: everybody who may see the job at the provider can read it. "
+        "Upload the images as a dataset, or name a place that needs no key.",
         "dataloader_config",
     ),
     "unknown dataset": (
