@@ -4,10 +4,15 @@ from typing import Any
 
 from django import forms
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models.job import JobQuerySet
+from jobs import submit_page
+from jobs.models.job import Destination, JobQuerySet
+from jobs.specs import JobSpec
 from jobs.states import ACTIVE, State
+from jobs.submit_page import Quote
+from jobs.templatetags.figures import dollars
 
 ACTIVE_STATES = "active"
 
@@ -45,3 +50,99 @@ class JobFilter(forms.Form):
         if (state := chosen.get("state", "")) not in chips:
             chips.insert(2, state)
         return [{"value": chip, "label": labels[chip], "is_chosen": chip == state} for chip in chips]
+
+
+class JSONText(forms.JSONField):
+    """JSON that is an object, or a list of them (`is_list`)."""
+
+    def __init__(self, *, is_list: bool = False, **options: Any) -> None:
+        self.is_list = is_list
+        super().__init__(widget=forms.Textarea(attrs={"rows": 8, "class": "code", "spellcheck": "false"}), required=False, **options)
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        if found is None or found == "":
+            return None
+        rows = found if self.is_list and isinstance(found, list) else [found]
+        if not all(isinstance(row, dict) for row in rows) or (self.is_list and not isinstance(found, list)):
+            raise forms.ValidationError(_("This must be a list of JSON objects.") if self.is_list else _("This must be a JSON object."))
+        return found
+
+
+class SubmitForm(forms.Form):
+    """A job as it is asked for. `agreed` is the most that it can cost, in micro-dollars, as the button last said it."""
+
+    # Where planning's refusals belong, by the names that the API has for the fields.
+    FIELDS = {
+        "config_name_to_load": "config_name",
+        "dataloader_config": "dataloader_json",
+        "max_seconds": "max_minutes",
+    }
+
+    config_name = forms.ChoiceField(label=_("Config"), required=False)
+    config_json = JSONText(label=_("Config as JSON"), help_text=_("SimpleTuner's settings, as in its config.json."))
+    dataset = forms.ChoiceField(label=_("Dataset"), required=False)
+    dataloader_json = JSONText(
+        is_list=True,
+        label=_("Dataloader as JSON"),
+        help_text=_("Only for data that the trainer reads from elsewhere, instead of a dataset."),
+    )
+    hardware_profile = forms.ChoiceField(label=_("Hardware"), required=False)
+    max_minutes = forms.IntegerField(
+        label=_("Run-time limit (minutes)"),
+        required=False,
+        min_value=1,
+        max_value=1440,
+        help_text=_("The run is stopped after this long. Empty: twice what it likely takes."),
+    )
+    destination = forms.ChoiceField(
+        label=_("Where the result goes"), required=False, choices=[("", _("As the team's settings say")), *Destination.choices]
+    )
+    hub_model_id = forms.CharField(label=_("Hub repository"), required=False, max_length=200, help_text=_("Only for the Hub: owner/name."))
+    run_name = forms.CharField(label=_("Run name"), required=False, max_length=200)
+    agrees = forms.BooleanField(label=_("I agree for the team that its data goes there"), required=False)
+    agreed = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    label = forms.CharField(required=False, max_length=128, widget=forms.HiddenInput)
+    from_job = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+    key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, choices: dict[str, submit_page.Choices], **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, offered in choices.items():
+            self.fields[name].choices = offered  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("config_name") and given.get("config_json") is not None:
+            self.add_error("config_json", _("Choose a config or paste one, not both."))
+        return given
+
+    def spec(self) -> JobSpec:
+        given = self.cleaned_data
+        minutes = given["max_minutes"]
+        return JobSpec(
+            config_name=given["config_name"],
+            config=given["config_json"],
+            label=given["label"],
+            dataloader=given["dataloader_json"] or [],
+            dataset=given["dataset"],
+            hardware_profile=given["hardware_profile"],
+            destination=given["destination"],
+            hub_model_id=given["hub_model_id"],
+            run_name=given["run_name"],
+            max_seconds=minutes * 60 if minutes else None,
+            rerun_of=given["from_job"],
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """What a repeat of this form must ask for as well to mean the same job."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in ("agrees", "agreed", "key")}
+
+    def accept(self, quote: Quote, *, needs_consent: bool) -> bool:
+        """Whether what was agreed to covers the quote; if not, the form says what is missing."""
+        if quote.plan.worst_case > (self.cleaned_data["agreed"] or 0):
+            amount = dollars(quote.plan.worst_case)
+            self.add_error(None, gettext("It can now cost up to %(amount)s. Look at it again, then submit.") % {"amount": amount})
+        if needs_consent and quote.uploads_data and not self.cleaned_data["agrees"]:
+            self.add_error("agrees", gettext("The team's data is not uploaded before somebody has agreed."))
+        return not self.errors

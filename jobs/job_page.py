@@ -15,6 +15,7 @@ from django.template.loader import render_to_string
 
 from accounts.audit import MASK, SECRET_FIELDS
 from accounts.callers import Caller
+from accounts.roles import Right
 from billing.models import LedgerLine
 from jobs import charts, costs, money_bar
 from jobs.models import Job, JobProgress, ProviderUpload
@@ -51,6 +52,7 @@ def record(job: Job, caller: Caller, *, now: datetime) -> dict[str, Any]:
         "bar": money_bar.bar_for(team=job.team, user=caller.user, now=now),
         "sees_details": details,
         "may_cancel": may_cancel(caller, job),
+        "may_submit": caller.may(Right.SUBMIT),
         "is_live": keeps_changing(job, now=now),
         "progress": progress,
         "percent": _percent(job, progress),

@@ -1,5 +1,6 @@
 """The money bar: of the limits that refuse, the one with the least left."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,5 +45,10 @@ class MoneyBar:
 
 def bar_for(*, team: Team, user: User, now: datetime) -> MoneyBar | None:
     """The bar for a person in a team; None where no blocking limit applies."""
-    blocking = [status for status in billing.statuses(team=team, user=user, now=now) if status.action == LimitAction.BLOCK]
+    return tightest(billing.statuses(team=team, user=user, now=now))
+
+
+def tightest(statuses: Iterable[LimitStatus]) -> MoneyBar | None:
+    """The bar of those of these limits that refuse."""
+    blocking = [status for status in statuses if status.action == LimitAction.BLOCK]
     return MoneyBar(min(blocking, key=lambda status: status.left)) if blocking else None

@@ -6,7 +6,7 @@ from typing import Any
 from accounts.models import Credential
 from billing.estimates import Estimate
 from billing.models import PriceLine
-from jobs.models import DatasetVersion, Trainer, TrainingConfig
+from jobs.models import DatasetVersion, Job, Trainer, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class JobSpec:
     """What was asked, in the words of SimpleTuner's submit call, nothing looked up yet.
 
     `config_name` names a stored config, `config` is an inline one with `label` as its name. `dataset` is
-    `name` or `name@3`. `max_seconds` is the ceiling that was asked for.
+    `name` or `name@3`. `max_seconds` is the ceiling that was asked for. `rerun_of` is the id of the job that is run again.
     """
 
     config_name: str = ""
@@ -31,6 +31,7 @@ class JobSpec:
     provider: str = "replicate"
     snapshot_name: str = ""
     snapshot_message: str = ""
+    rerun_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +60,4 @@ class Plan:
     ceiling_seconds: int
     worst_case: int
     warnings: list[str]
+    parent: Job | None = None

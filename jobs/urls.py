@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from jobs import views
+from jobs import submit_views, views
 
 app_name = "jobs"
 
 urlpatterns = [
     path("jobs/", views.index, name="list"),
+    path("jobs/new/", submit_views.new, name="new"),
     path("jobs/<str:job_id>/", views.detail, name="detail"),
     path("jobs/<str:job_id>/live/", views.live, name="live"),
     path("jobs/<str:job_id>/log.txt", views.log, name="log"),

@@ -44,6 +44,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     for job in page:
         job.cost_so_far = costs.so_far(job, now=now)  # type: ignore[attr-defined]
     context = {"team": team, "form": form, "chosen": form.chosen(), "page": page, "is_live": any(not job.is_terminal for job in page)}
+    context["may_submit"] = request.caller.may(Right.SUBMIT)  # type: ignore[attr-defined]
     rows = render_to_string("jobs/_rows.html", context, request)
     digest = job_page.digest(rows)
     if not request.htmx:  # type: ignore[attr-defined]

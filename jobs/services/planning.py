@@ -8,11 +8,11 @@ from typing import Any
 from accounts import credentials
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound, Refusal
-from accounts.models import Credential, CredentialKind
+from accounts.models import Credential, CredentialKind, Team
 from billing import estimates, pricebook, prices
 from billing.prices import MICROS_PER_USD
 from jobs import trainingconfigs
-from jobs.models import DatasetVersion, ProviderSettings, Trainer, TrainerVersion, TrainingConfig
+from jobs.models import DatasetVersion, Job, ProviderSettings, Trainer, TrainerVersion, TrainingConfig
 from jobs.models.catalogue import DataConsent
 from jobs.models.job import Destination, PackingPath
 from jobs.packing import GATE_BYTES
@@ -69,7 +69,7 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
     estimate = estimates.likely(
         price_line=price_line, model_family=trainingconfigs.model_family(config), kind=trainingconfigs.model_kind(config), steps=steps
     )
-    ceiling = _ceiling(spec, own, likely_seconds=estimate.high / MICROS_PER_USD / float(price_line.usd_per_second))
+    ceiling = ceiling_for(spec.max_seconds, own, likely_seconds=estimate.high / MICROS_PER_USD / float(price_line.usd_per_second))
     return Plan(
         config=config,
         named_config=named,
@@ -90,7 +90,17 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
         ceiling_seconds=ceiling,
         worst_case=prices.worst_case(usd_per_second=price_line.usd_per_second, seconds=ceiling + MARGIN_SECONDS),
         warnings=warnings + doubts,
+        parent=_parent(caller, spec),
     )
+
+
+def _parent(caller: Caller, spec: JobSpec) -> Job | None:
+    if not spec.rerun_of:
+        return None
+    found = caller.team.jobs.visible().filter(job_id=spec.rerun_of).first()
+    if found is None:
+        raise NotFound(f"Job not found: {spec.rerun_of}", field="rerun_of")
+    return found
 
 
 def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[str, Any], list[dict[str, Any]], list[str]]:
@@ -171,16 +181,21 @@ def _dataset_version(
                 "The job has no dataset.", field="dataset", hint="Upload one with POST /api/cloud/datasets and name it in 'dataset'."
             )
         return None
-    versions = DatasetVersion.objects.filter(dataset__team=caller.team, dataset__name=name, dataset__removed_at=None)
+    found = version_named(caller.team, f"{name}@{number}" if number else name)
+    if not found.image_count:
+        raise NoData(f"Dataset {found} holds no images.", field="dataset")
+    return found
+
+
+def version_named(team: Team, reference: str) -> DatasetVersion:
+    """The team's dataset version `name@3`, the newest of `name`. Raises NotFound."""
+    name, _, number = reference.partition("@")
+    versions = DatasetVersion.objects.filter(dataset__team=team, dataset__name=name, dataset__removed_at=None)
     if number:
         versions = versions.filter(number=int(number)) if number.isdecimal() else versions.none()
     found = versions.select_related("dataset").first()
     if found is None:
-        raise NotFound(
-            f"Dataset not found: {spec.dataset or name}", field="dataset", hint="List the team's datasets with GET /api/cloud/datasets."
-        )
-    if not found.image_count:
-        raise NoData(f"Dataset {found} holds no images.", field="dataset")
+        raise NotFound(f"Dataset not found: {reference}", field="dataset", hint="List the team's datasets with GET /api/cloud/datasets.")
     return found
 
 
@@ -244,14 +259,17 @@ def _destination(caller: Caller, spec: JobSpec, own: ProviderSettings) -> tuple[
     )
 
 
-def _ceiling(spec: JobSpec, own: ProviderSettings, *, likely_seconds: float) -> int:
-    """Seconds after which the provider itself ends the run: what was asked, else twice what it likely takes at most."""
+def ceiling_for(asked: int | None, own: ProviderSettings, *, likely_seconds: float) -> int:
+    """Seconds after which the provider itself ends the run: what was asked, else twice what it likely takes at most.
+
+    Raises InvalidInput for a ceiling out of bounds.
+    """
     longest = min(LONGEST_RUN_SECONDS, (own.max_runtime_minutes or LONGEST_RUN_SECONDS) * 60)
-    if spec.max_seconds is None:
+    if asked is None:
         return min(longest, max(SHORTEST_CEILING_SECONDS, math.ceil(likely_seconds * 2 / 60) * 60))
-    if not 60 <= spec.max_seconds <= longest:
+    if not 60 <= asked <= longest:
         raise InvalidInput(f"max_seconds must lie between 60 and {longest}.", field="max_seconds")
-    return spec.max_seconds
+    return asked
 
 
 def describe(plan: Plan) -> str:

@@ -17,6 +17,7 @@ from accounts.roles import Right, Role
 from billing import services as billing
 from jobs import tasks
 from jobs.models import IdempotencyKey, Job, JobProgress, ResultDelivery
+from jobs.models.job import Link
 from jobs.services import planning
 from jobs.specs import JobSpec, Plan
 from jobs.states import State, WaitingReason
@@ -151,6 +152,8 @@ def _write_job(caller: Caller, spec: JobSpec, plan: Plan, *, now: datetime) -> J
         hub_credential=plan.hub_credential,
         s3_credential=plan.s3_credential,
         metadata=metadata,
+        parent=plan.parent,
+        link=Link.RERUN if plan.parent else Link.NONE,
         upload_id=spec.upload_id,
         price_line=plan.price_line,
         estimate_low=plan.estimate.low,
