@@ -21,14 +21,17 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The admin's side bar: every section with the models of it that this person may see."""
     from django.contrib import admin
 
-    registered = {model._meta.label_lower: (model, model_admin) for model, model_admin in admin.site._registry.items()}
+    visible = {
+        model._meta.label_lower: model._meta.verbose_name_plural
+        for model, model_admin in admin.site._registry.items()
+        if model_admin.has_view_permission(request)
+    }
     sections = []
     for title, labels in SECTIONS:
         items = [
-            {"title": model._meta.verbose_name_plural, "link": reverse_lazy(f"admin:{label.replace('.', '_')}_changelist")}
+            {"title": visible[label], "link": reverse_lazy(f"admin:{label.replace('.', '_')}_changelist")}
             for label in labels
-            for model, model_admin in [registered.get(label, (None, None))]
-            if model is not None and model_admin.has_view_permission(request)
+            if label in visible
         ]
         if items:
             sections.append({"title": title, "items": items, "separator": True})
