@@ -4,11 +4,15 @@ Each period has a row of its own, so that its figures stay its own; at most one 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import transaction
 
 from accounts.models import Team
+from billing.limits import WARNING_PERCENT
 from billing.models import LimitAction, LimitPeriodKind, LimitScope, SpendLimit, SpendLimitQuerySet
+from billing.prices import dollars
+from billing.spending import Spending, in_period
 
 NAME = "documented"
 
@@ -46,6 +50,42 @@ def save(team: Team, limit: CostLimit) -> None:
             period=limit.period,
             defaults={"amount": limit.amount, "action": limit.action, "is_enabled": limit.is_enabled},
         )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The cost limit beside what its period has seen. `percent` is of the amount, 100 of an amount of 0 that is on."""
+
+    limit: CostLimit
+    spending: Spending
+
+    @property
+    def percent(self) -> float:
+        if not self.limit.amount:
+            return 100.0 if self.limit.is_enabled else 0.0
+        return round(self.spending.total * 100 / self.limit.amount, 2)
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.limit.is_enabled and self.spending.total >= self.limit.amount
+
+    @property
+    def is_warning(self) -> bool:
+        return self.limit.is_enabled and self.percent >= WARNING_PERCENT
+
+    @property
+    def message(self) -> str:
+        """A sentence from 80 % of the limit on, else nothing."""
+        if not self.is_warning:
+            return ""
+        fact = "Spending limit exceeded" if self.is_exceeded else "Approaching limit"
+        return f"{fact}: {dollars(self.spending.total)} / {dollars(self.limit.amount)} ({self.limit.period})"
+
+
+def standing(team: Team, *, now: datetime) -> Standing:
+    """How the team's cost limit stands in its current period."""
+    limit = read(team)
+    return Standing(limit, in_period(team, limit.period, now=now))
 
 
 def _rows(team: Team) -> SpendLimitQuerySet:

@@ -266,6 +266,11 @@ LOGGING = logs.configure(level=LOG_LEVEL, as_json=env.str("TUNEHOUSE_LOG_FORMAT"
 
 # Without /v1. Naming the sandbox makes it be Replicate for this installation: money counts.
 REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicate.com").rstrip("/").removesuffix("/v1")
+# Where the provider says how it is; "" asks nobody. Whoever stands in for the API stands in for this page, too.
+STATUS_PAGE_URL = env.str(
+    "TUNEHOUSE_STATUS_PAGE_URL",
+    default="https://www.replicatestatus.com" if REPLICATE_BASE_URL == "https://api.replicate.com" else REPLICATE_BASE_URL,
+).rstrip("/")
 # Read once and taken out of the environment: client libraries fall back to them silently, in any team's call.
 REPLICATE_API_TOKEN = os.environ.pop("REPLICATE_API_TOKEN", "") or os.environ.pop("SIMPLETUNER_REPLICATE_API_TOKEN", "")
 HF_TOKEN = os.environ.pop("HF_TOKEN", "")

@@ -16,7 +16,7 @@ urlpatterns = [
     path("api/cloud/health/live", health.live),
     path("api/cloud/health/ready", health.ready),
     path("api/cloud/storage", include("jobs.storage.urls")),
-    path("api/cloud/", include("jobs.api.urls")),
+    path("api/", include("jobs.api.urls")),
     path("", include("webhooks.urls")),
     path("t/<slug:team>/", include("jobs.urls")),
     path("", include("accounts.urls")),

@@ -1,7 +1,9 @@
 """The provider by API: its settings for the team, and the team's token."""
 
+import re
 from typing import Any
 
+from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -10,8 +12,14 @@ from accounts.api import caller_in, fields_of
 from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import IsCaller, needs
 from accounts.roles import Right
+from billing import prices, spending
+from jobs.api import rendering
+from jobs.replicate.gateway import ReplicateError
+from jobs.services import catalogue, planning, provider_settings, statuspage
 from jobs.services import provider as providers
-from jobs.services import provider_settings
+
+MODEL = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+NO_BALANCE = "Replicate has no call that tells an account's balance; see https://replicate.com/account/billing. The spending is ours."
 
 
 def require_replicate(name: str) -> None:
@@ -74,6 +82,12 @@ class ProviderToken(APIView):
         error = None if found.valid else f"Token saved but validation failed: {found.error}"
         return Response({"success": True, "file_path": None, "error": error})
 
+    def delete(self, request: Request, provider: str) -> Response:
+        """Remove the team's token. Jobs that were admitted with it keep it to their end."""
+        require_replicate(provider)
+        providers.remove_token(caller_in(request))
+        return Response({"success": True, "file_path": None, "error": None})
+
 
 class ProviderValidate(APIView):
     permission_classes = [IsCaller]
@@ -88,5 +102,76 @@ class ProviderValidate(APIView):
                 "user_info": {**found.account, "token_source": found.source},
                 "username": found.account.get("username"),
                 "error": found.error or None,
+            }
+        )
+
+
+class ProviderVersions(APIView):
+    """The versions of a trainer at the provider."""
+
+    permission_classes = [IsCaller]
+
+    def get(self, request: Request, provider: str) -> Response:
+        """`model_id` is owner/name, the team's default trainer unless given. Trouble at the provider is 200 with `error`."""
+        require_replicate(provider)
+        caller = caller_in(request)
+        own = providers.settings_of(caller.team)
+        model = request.query_params.get("model_id") or planning.trainer_for(own.hardware_profile).model
+        if not MODEL.fullmatch(model):
+            raise InvalidInput("model_id must have the form owner/name.", field="model_id")
+        try:
+            found, error = providers.versions(caller, model), None
+        except (providers.MissingToken, ReplicateError) as problem:
+            found, error = [], str(problem)
+        listed = [
+            {"id": v.id, "created_at": rendering.stamp(v.created_at), "model_id": model, "full_version": f"{model}:{v.id}"} for v in found
+        ]
+        newest = listed[0]["full_version"] if listed else None
+        pinned = own.version_override if own.version_override.startswith(f"{model}:") else None
+        return Response({"versions": listed, "current_version": pinned or newest, "error": error})
+
+
+class ProviderBilling(APIView):
+    """The account behind the token, and what our own ledger says of the team's spending."""
+
+    permission_classes = [IsCaller]
+
+    def get(self, request: Request, provider: str) -> Response:
+        """The balance is always null: Replicate has no call that tells it."""
+        require_replicate(provider)
+        caller, now = caller_in(request), timezone.now()
+        credential = providers.credential_for(caller)
+        periods = {"day": "daily", "week": "weekly", "month": "monthly"}
+        spent = {name: spending.in_period(caller.team, kind, now=now) for name, kind in periods.items()}
+        return Response(
+            {
+                "balance": None,
+                "credit_balance": None,
+                "balance_note": NO_BALANCE,
+                "hardware": {offer.profile: offer.info for offer in catalogue.offers(now=now)},
+                "default_hardware": catalogue.default_profile(caller.team),
+                "account": providers.account_of(caller, credential),
+                "spend": {name: prices.as_number(found.settled) for name, found in spent.items()},
+                "spend_micros": {name: found.settled for name, found in spent.items()},
+                "held": {name: prices.as_number(found.held) for name, found in spent.items()},
+            }
+        )
+
+
+class SystemStatus(APIView):
+    """What the provider's status page says."""
+
+    permission_classes = [IsCaller]
+
+    def get(self, request: Request) -> Response:
+        """Asked at most once a minute. `status` is "unknown" where the page cannot be read; `operational` stays true then."""
+        found = statuspage.read()
+        return Response(
+            {
+                "operational": found.word in ("operational", "unknown"),
+                **found.lists,
+                "status_page_url": found.url or None,
+                "error": found.error or None,
+                "status": found.word,
             }
         )

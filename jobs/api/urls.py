@@ -1,9 +1,9 @@
-"""The API's addresses below /api/cloud/: each with and without a trailing slash, and never by redirect."""
+"""The API's addresses below /api/: each with and without a trailing slash, and never by redirect."""
 
 from django.urls import URLPattern, re_path
 from rest_framework.views import APIView
 
-from jobs.api import datasets, jobs, provider, submitting
+from jobs.api import datasets, jobs, offers, provider, submitting
 
 app_name = "jobs_api"
 
@@ -17,21 +17,33 @@ def both(path: str, view: type[APIView], name: str | None = None) -> URLPattern:
 
 
 urlpatterns = [
-    both("jobs/submit", submitting.SubmitJob, "submit"),
-    both("jobs", jobs.JobList, "jobs"),
-    both(f"jobs/{JOB}", jobs.JobDetail, "job"),
-    both(f"jobs/{JOB}/logs", jobs.JobLogs, "logs"),
-    both(f"jobs/{JOB}/inline-progress", jobs.JobInlineProgress, "inline-progress"),
-    both(f"jobs/{JOB}/cancel", jobs.JobCancel, "cancel"),
-    both(f"jobs/{JOB}/artifacts", jobs.JobArtifacts, "artifacts"),
-    both("datasets", datasets.DatasetList, "datasets"),
-    both(f"datasets/{DATASET}", datasets.DatasetDetail, "dataset"),
-    both(f"datasets/{DATASET}/versions", datasets.DatasetVersions, "dataset-versions"),
-    both(f"providers/{PROVIDER}", provider.ProviderConfig, "provider"),
-    both(f"providers/{PROVIDER}/config", provider.ProviderConfig),
-    both(f"providers/{PROVIDER}/advanced", provider.ProviderAdvanced, "advanced"),
-    both(f"providers/{PROVIDER}/token", provider.ProviderToken, "token"),
-    both(f"providers/{PROVIDER}/validate", provider.ProviderValidate, "validate"),
-    both("(?P<provider>replicate)/validate", provider.ProviderValidate),
-    both("(?P<provider>replicate)/submit", submitting.SubmitJob),
+    both("cloud/jobs/submit", submitting.SubmitJob, "submit"),
+    both("cloud/jobs", jobs.JobList, "jobs"),
+    both(f"cloud/jobs/{JOB}", jobs.JobDetail, "job"),
+    both(f"cloud/jobs/{JOB}/logs", jobs.JobLogs, "logs"),
+    both(f"cloud/jobs/{JOB}/inline-progress", jobs.JobInlineProgress, "inline-progress"),
+    both(f"cloud/jobs/{JOB}/cancel", jobs.JobCancel, "cancel"),
+    both(f"cloud/jobs/{JOB}/artifacts", jobs.JobArtifacts, "artifacts"),
+    both("cloud/datasets", datasets.DatasetList, "datasets"),
+    both(f"cloud/datasets/{DATASET}", datasets.DatasetDetail, "dataset"),
+    both(f"cloud/datasets/{DATASET}/versions", datasets.DatasetVersions, "dataset-versions"),
+    both("cloud/providers", offers.ProviderList, "providers"),
+    both(f"cloud/providers/{PROVIDER}", provider.ProviderConfig, "provider"),
+    both(f"cloud/providers/{PROVIDER}/config", provider.ProviderConfig),
+    both(f"cloud/providers/{PROVIDER}/advanced", provider.ProviderAdvanced, "advanced"),
+    both(f"cloud/providers/{PROVIDER}/token", provider.ProviderToken, "token"),
+    both(f"cloud/providers/{PROVIDER}/validate", provider.ProviderValidate, "validate"),
+    both(f"cloud/providers/{PROVIDER}/versions", provider.ProviderVersions, "versions"),
+    both(f"cloud/providers/{PROVIDER}/billing", provider.ProviderBilling, "billing"),
+    both("cloud/(?P<provider>replicate)/validate", provider.ProviderValidate),
+    both("cloud/(?P<provider>replicate)/submit", submitting.SubmitJob),
+    both("cloud/hardware-options", offers.HardwareOptions, "hardware-options"),
+    both("cloud/cost-estimate", offers.CostEstimate, "cost-estimate"),
+    both("cloud/cost-limit/status", offers.CostLimitStatus, "cost-limit"),
+    both("cloud/metrics/cost-limit", offers.CostLimitStatus),
+    both("cloud/metrics/cost-limit-status", offers.CostLimitStatus),
+    both("metrics/cost-limit/status", offers.CostLimitStatus),
+    both("cloud/system-status", provider.SystemStatus, "system-status"),
+    both("cloud/replicate/status", provider.SystemStatus),
+    both("metrics/replicate/status", provider.SystemStatus),
 ]

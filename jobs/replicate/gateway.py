@@ -169,7 +169,7 @@ class Gateway:
                 headers={"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "tunehouse/0.1"},
                 timeout=httpx.Timeout(connect=min(patience, 10.0), read=patience, write=patience, pool=min(patience, 10.0)),
                 proxy=outbound.proxy_url,
-                verify=_tls(outbound),
+                verify=tls(outbound),
                 follow_redirects=False,
                 trust_env=True,
             )
@@ -474,7 +474,8 @@ def _context(verify: bool, ca_bundle: str | None, changed_at: int) -> ssl.SSLCon
     return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
 
 
-def _tls(outbound: Outbound) -> ssl.SSLContext:
+def tls(outbound: Outbound) -> ssl.SSLContext:
+    """The TLS context for calls that go out so; kept, since making one takes a while. Raises OSError for a bundle that is gone."""
     changed_at = os.stat(outbound.ca_bundle).st_mtime_ns if outbound.verify and outbound.ca_bundle else 0
     return _context(outbound.verify, outbound.ca_bundle, changed_at)
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from accounts.models import Team
 from billing import pricebook
 from billing.models import PriceLine
 from jobs.models import Trainer
+from jobs.services.provider import settings_of
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,9 @@ def offers(*, now: datetime) -> list[Offer]:
     lines = pricebook.in_force(on=now)
     trainers = Trainer.objects.filter(is_offered=True).order_by("-is_default", "hardware_type", "gpu_count", "profile")
     return [Offer(trainer, lines[trainer.hardware]) for trainer in trainers if trainer.hardware in lines]
+
+
+def default_profile(team: Team) -> str:
+    """The profile of a submission that names none: the team's, else the catalogue's; "" where neither has one."""
+    own = settings_of(team).hardware_profile
+    return own or Trainer.objects.filter(is_offered=True, is_default=True).values_list("profile", flat=True).first() or ""

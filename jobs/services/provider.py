@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import audit, credentials
 from accounts.callers import Caller
-from accounts.errors import Conflict, InvalidInput
+from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import Credential, CredentialHealth, CredentialKind, Team
 from jobs.models import Job, ProviderSettings, ProviderUpload, Trainer, TrainerVersion
 from jobs.models.catalogue import Provider
@@ -29,6 +29,10 @@ class MissingToken(Conflict):
     """Neither the team nor the installation has a Replicate token."""
 
     code = "missing_token"
+
+
+class NoToken(NotFound):
+    """There is nothing to remove."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,26 @@ def save_token(caller: Caller, token: str) -> Validation:
             after={"last_four": credential.last_four},
         )
     return check(team=caller.team, credential=credential)
+
+
+def remove_token(caller: Caller) -> None:
+    """Offer the team's own Replicate token no more; jobs that were admitted with it keep it. Raises NoToken."""
+    stored = Credential.objects.in_use().filter(team=caller.team, user=None, kind=CredentialKind.REPLICATE, name="api_token").first()
+    if stored is None or not credentials.remove(stored, by=caller.user, caller=caller):
+        raise NoToken("The team has no Replicate token stored.")
+
+
+def versions(caller: Caller, model: str) -> list[Version]:
+    """The versions of `owner/name` at the provider, newest first. Raises MissingToken, and the gateway's errors."""
+    with gateway(team=caller.team, credential=credential_for(caller)) as replicate:
+        return replicate.versions(model)
+
+
+def account_of(caller: Caller, credential: Credential) -> dict[str, str | None]:
+    """Whose token this is: as we last heard, else as the provider says now; nulls where it cannot be asked."""
+    if not credential.account_username:
+        check(team=caller.team, credential=credential)
+    return {"username": credential.account_username or None, "type": credential.account_type or None}
 
 
 def validate(caller: Caller) -> Validation:
