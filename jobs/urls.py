@@ -1,8 +1,8 @@
-"""The addresses of a team's jobs, below /t/<team>/."""
+"""The addresses of a team's jobs and datasets, below /t/<team>/."""
 
 from django.urls import path
 
-from jobs import submit_views, views
+from jobs import dataset_views, submit_views, views
 
 app_name = "jobs"
 
@@ -14,5 +14,10 @@ urlpatterns = [
     path("jobs/<str:job_id>/log.txt", views.log, name="log"),
     path("jobs/<str:job_id>/cancel/", views.cancel, name="cancel"),
     path("jobs/<str:job_id>/files/<int:artifact_id>/", views.download, name="download"),
+    path("datasets/", dataset_views.index, name="datasets"),
+    path("datasets/new/", dataset_views.new, name="dataset_new"),
+    path("datasets/<int:dataset_id>/", dataset_views.detail, name="dataset"),
+    path("datasets/<int:dataset_id>/add/", dataset_views.add, name="dataset_add"),
+    path("datasets/pictures/<int:file_id>.jpg", dataset_views.thumbnail, name="thumbnail"),
     path("files/<str:signed>/<str:name>", views.file, name="file"),
 ]
