@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,6 +144,14 @@ def forget_packed(job: Job) -> None:
     """Remove what workers that were killed while packing left on this machine's disk."""
     for left in (settings.DATA_DIR / "packing").glob(f"{job.job_id}-*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def forget_abandoned(*, before: datetime) -> int:
+    """The same for all jobs, last touched before a time when nobody can be packing still; returns how many there were."""
+    left = [folder for folder in (settings.DATA_DIR / "packing").glob("*") if folder.stat().st_mtime < before.timestamp()]
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(left)
 
 
 def _pack(job: Job, archive: Path) -> packing.Packed:

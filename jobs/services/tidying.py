@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import credentials
 from jobs.models import Blob, DatasetFile, IdempotencyKey, Job, LogChunk
+from jobs.services import dataflow
 from jobs.services.submission import KEY_LIFETIME
 from jobs.states import ACTIVE, TERMINAL
 from jobs.storage import multipart
@@ -19,6 +20,7 @@ from jobs.storage import multipart
 log = structlog.get_logger(__name__)
 
 BLOB_LIFETIME = timedelta(days=1)
+PACKING_LIFETIME = timedelta(days=1)
 
 
 def tidy() -> None:
@@ -33,7 +35,8 @@ def tidy() -> None:
     )
     blobs = _drop_unused_blobs(now)
     uploads = multipart.tidy(now)
-    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs, uploads=uploads)
+    archives = dataflow.forget_abandoned(before=now - PACKING_LIFETIME)
+    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs, uploads=uploads, archives=archives)
 
 
 def _drop_unused_blobs(now: datetime) -> int:
