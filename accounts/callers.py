@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from django.conf import settings
@@ -91,6 +92,13 @@ def member_caller(request: HttpRequest, membership: Membership) -> Caller:
         token=None,
         address=address_of(request),
     )
+
+
+def is_still_welcome(caller: Caller, *, now: datetime) -> bool:
+    """Whether who was let in would be let in again: for what stays open for long."""
+    if caller.token is not None:
+        return APIToken.objects.usable(now=now).filter(pk=caller.token.pk).exists()
+    return Membership.objects.filter(team=caller.team, user=caller.user, user__is_active=True).exists()
 
 
 def _address(text: str) -> Address | None:

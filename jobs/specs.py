@@ -7,6 +7,7 @@ from accounts.models import Credential
 from billing.estimates import Estimate
 from billing.models import PriceLine
 from jobs.models import DatasetVersion, Job, Trainer, TrainingConfig
+from jobs.models.job import Link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class JobSpec:
     """What was asked, in the words of SimpleTuner's submit call, nothing looked up yet.
 
     `config_name` names a stored config, `config` is an inline one with `label` as its name. `dataset` is
-    `name` or `name@3`. `max_seconds` is the ceiling that was asked for. `rerun_of` is the id of the job that is run again.
+    `name` or `name@3`. `max_seconds` is the ceiling that was asked for. `rerun_of` is the id of the job that is run again,
+    and `link` what the two are to each other then.
     """
 
     config_name: str = ""
@@ -32,6 +34,7 @@ class JobSpec:
     snapshot_name: str = ""
     snapshot_message: str = ""
     rerun_of: str = ""
+    link: str = Link.RERUN
 
 
 @dataclass(frozen=True, kw_only=True)

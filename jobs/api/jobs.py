@@ -4,21 +4,25 @@ from datetime import datetime, time
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.api import caller_in
+from accounts.api import caller_in, fields_of
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound, NotPermitted
 from accounts.permissions import needs
 from accounts.roles import Right
+from jobs import following
 from jobs.api import rendering
 from jobs.models import Job, JobProgress
 from jobs.permissions import sees_details
-from jobs.services import cancelling, logs, watching
+from jobs.services import cancelling, logs, retrying, syncing, watching
+from jobs.services.submission import Repeat
 from jobs.states import ACTIVE, TERMINAL, State
 
 FILTERS: dict[str, list[str]] = {
@@ -29,6 +33,7 @@ FILTERS: dict[str, list[str]] = {
 }
 # A client may shorten an id to no fewer characters than this.
 SHORTEST_PREFIX = 8
+KEY_CHARACTERS = 256
 
 
 class JobNotFound(NotFound):
@@ -63,11 +68,14 @@ class JobList(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
 
     def get(self, request: Request) -> Response:
+        """Filtered by `status`, `provider`, `q`, `user_id`, `since` and `until`; `sync_active` has the provider asked about them soon."""
         caller = caller_in(request)
         found = self._filtered(caller, request)
         limit = number(request, "limit", default=50, least=1, most=500)
         offset = number(request, "offset", default=0, least=0, most=10_000_000)
         now = timezone.now()
+        if request.query_params.get("sync_active") == "true":
+            watching.note_all(caller.team, now=now)
         page = found.select_related("team", "trainer", "hold", "price_line", "submitted_by", "dataset_version__dataset")[
             offset : offset + limit
         ]
@@ -98,13 +106,24 @@ class JobList(APIView):
 class JobDetail(APIView):
     """One job: nested as SimpleTuner's command line reads it, and flat as its documentation's scripts do."""
 
-    permission_classes = [needs(Right.READ, permission="job.view.own")]
+    def get_permissions(self) -> list[Any]:
+        deletes = self.request.method == "DELETE"
+        return [
+            needs(Right.CANCEL_OWN, permission="job.delete.own")() if deletes else needs(Right.READ, permission="job.view.own")(),
+        ]
 
     def get(self, request: Request, job_id: str) -> Response:
+        """The job, with its state and cost at the top as well."""
         job = find(caller_in(request), job_id)
         body = rendering.job(job, caller_in(request), now=timezone.now())
         flat = {name: body[name] for name in ("job_id", "status", "config_name", "cost_usd")}
         return Response({"job": body, **flat})
+
+    def delete(self, request: Request, job_id: str) -> Response:
+        """Take a job that is over out of the lists; its money and its audit lines stay."""
+        job = find(caller_in(request), job_id)
+        cancelling.hide(job, caller=caller_in(request))
+        return Response({"success": True, "job_id": job.job_id})
 
 
 class JobLogs(APIView):
@@ -118,6 +137,30 @@ class JobLogs(APIView):
         watching.note(job, now=timezone.now())
         text = logs.read(job, start=start)
         return Response({"job_id": job.job_id, "logs": text, "offset": start, "length": start + len(text)})
+
+
+class AnyAnswer(BaseContentNegotiation):
+    """Answers what it has, whatever the client says that it wants: a stream is asked for by its address."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class JobLogStream(APIView):
+    """The log as an event stream."""
+
+    permission_classes = [needs(Right.READ, permission="job.view.own")]
+    content_negotiation_class = AnyAnswer
+
+    def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
+        """A frame for each line from the beginning, or behind `Last-Event-ID`; `event: done` with the state at the end."""
+        job = find_with_details(caller_in(request), job_id)
+        seen = request.headers.get("Last-Event-ID", "")
+        follower = following.Follower(job, caller_in(request), lines_seen=int(seen) if seen.isdecimal() and len(seen) < 10 else 0)
+        return following.response(request._request, follower)
 
 
 class JobInlineProgress(APIView):
@@ -151,6 +194,46 @@ class JobCancel(APIView):
     def post(self, request: Request, job_id: str) -> Response:
         job = cancelling.cancel(find(caller_in(request), job_id), caller=caller_in(request))
         return Response({"success": True, "job_id": job.job_id, "status": job.state})
+
+
+class JobRetry(APIView):
+    """Running a job again that failed or was cancelled."""
+
+    permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
+
+    def post(self, request: Request, job_id: str) -> Response:
+        """A new job from the same config and dataset version, admitted by itself. An `Idempotency-Key` makes it repeatable."""
+        job = find_with_details(caller_in(request), job_id)
+        key = request.headers.get("Idempotency-Key", "").strip()
+        if len(key) > KEY_CHARACTERS:
+            raise InvalidInput(f"An Idempotency-Key has at most {KEY_CHARACTERS} characters.", field="idempotency_key")
+        repeat = Repeat(key=key, body={"retry_of": job.job_id}, is_strict=True) if key else None
+        submitted = retrying.retry(job, caller=caller_in(request), repeat=repeat)
+        return Response(
+            {
+                "success": True,
+                "job_id": submitted.job.job_id,
+                "status": submitted.job.state,
+                "retried_from": job.job_id,
+                "cost_limit_warning": " ".join(submitted.cost_warnings) or None,
+                "quota_warnings": submitted.warnings,
+                "idempotent_hit": submitted.is_repeat,
+            }
+        )
+
+
+class JobSync(APIView):
+    """Asking the provider now, for who does not want to wait for the next poll."""
+
+    permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
+
+    def post(self, request: Request) -> Response:
+        """Refresh the team's jobs that the provider has. Costs, terminal states and foreign runs are left alone."""
+        named = fields_of(request).get("provider") or "replicate"
+        if named != "replicate":
+            raise NotFound(f"Unknown provider '{named}'.", field="provider")
+        found = syncing.refresh(caller_in(request))
+        return Response({"synced": 0, "updated": found.updated, "message": found.message})
 
 
 class JobArtifacts(APIView):

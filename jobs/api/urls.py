@@ -3,13 +3,14 @@
 from django.urls import URLPattern, re_path
 from rest_framework.views import APIView
 
-from jobs.api import datasets, jobs, offers, provider, submitting
+from jobs.api import configs, consent, datasets, jobs, offers, provider, submitting
 
 app_name = "jobs_api"
 
 JOB = r"(?P<job_id>[A-Za-z0-9-]{1,64})"
 PROVIDER = r"(?P<provider>[a-z_]+)"
 DATASET = r"(?P<name>[^/@]+)"
+CONFIG = r"(?P<name>[^/]{1,128})"
 
 
 def both(path: str, view: type[APIView], name: str | None = None) -> URLPattern:
@@ -18,9 +19,12 @@ def both(path: str, view: type[APIView], name: str | None = None) -> URLPattern:
 
 urlpatterns = [
     both("cloud/jobs/submit", submitting.SubmitJob, "submit"),
+    both("cloud/jobs/sync", jobs.JobSync, "sync"),
     both("cloud/jobs", jobs.JobList, "jobs"),
     both(f"cloud/jobs/{JOB}", jobs.JobDetail, "job"),
     both(f"cloud/jobs/{JOB}/logs", jobs.JobLogs, "logs"),
+    both(f"cloud/jobs/{JOB}/logs/stream", jobs.JobLogStream, "log-stream"),
+    both(f"cloud/jobs/{JOB}/retry", jobs.JobRetry, "retry"),
     both(f"cloud/jobs/{JOB}/inline-progress", jobs.JobInlineProgress, "inline-progress"),
     both(f"cloud/jobs/{JOB}/cancel", jobs.JobCancel, "cancel"),
     both(f"cloud/jobs/{JOB}/artifacts", jobs.JobArtifacts, "artifacts"),
@@ -37,6 +41,13 @@ urlpatterns = [
     both(f"cloud/providers/{PROVIDER}/billing", provider.ProviderBilling, "billing"),
     both("cloud/(?P<provider>replicate)/validate", provider.ProviderValidate),
     both("cloud/(?P<provider>replicate)/submit", submitting.SubmitJob),
+    both("cloud/available-configs", configs.AvailableConfigs, "available-configs"),
+    both("configs", configs.ConfigList, "configs"),
+    both("configs/validate", configs.InlineValidate, "validate-inline"),
+    both(f"configs/{CONFIG}", configs.ConfigDetail, "config"),
+    both(f"configs/{CONFIG}/validate", configs.ConfigValidate, "validate-config"),
+    both("cloud/data-consent/setting", consent.ConsentSetting, "consent"),
+    both("cloud/data-consent/preview", consent.ConsentPreview, "consent-preview"),
     both("cloud/hardware-options", offers.HardwareOptions, "hardware-options"),
     both("cloud/cost-estimate", offers.CostEstimate, "cost-estimate"),
     both("cloud/cost-limit/status", offers.CostLimitStatus, "cost-limit"),

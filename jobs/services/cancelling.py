@@ -61,6 +61,32 @@ def cancel(job: Job, *, caller: Caller) -> Job:
     return job
 
 
+def hide(job: Job, *, caller: Caller) -> None:
+    """Take a job that is over out of the lists for good; its money and its audit lines stay.
+
+    Raises InvalidJobState for a job that is not over, NotPermitted for another's job.
+    """
+    require_hand_on(job, caller)
+    with transaction.atomic():
+        hidden = Job.objects.visible().terminal().filter(pk=job.pk).update(deleted_at=timezone.now())
+        if not hidden:
+            job.refresh_from_db()
+            raise InvalidJobState(
+                f"Job {job.job_id} is {job.state}; cancel it before you delete it.",
+                details={"current_state": job.state, "allowed_states": ["completed", "failed", "cancelled"]},
+            )
+        audit.record(
+            team=job.team,
+            caller=caller,
+            event_type="job.deleted",
+            action=f"Deleted {job.job_id} from the history",
+            target_type="job",
+            target_id=job.job_id,
+            before={"state": job.state},
+        )
+    log.info("job.deleted", team=job.team.slug, job=job.job_id)
+
+
 def require_hand_on(job: Job, caller: Caller) -> None:
     """Raises NotPermitted unless the caller may cancel or delete this job: their own, or any with the right to all."""
     if caller.may(Right.CANCEL_ALL):

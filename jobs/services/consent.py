@@ -17,9 +17,10 @@ from django.utils.translation import override
 
 from accounts import audit
 from accounts.callers import Caller
+from accounts.errors import InvalidInput
 from accounts.models import Team
 from accounts.roles import Right
-from jobs.models import Consent
+from jobs.models import Consent, ProviderSettings
 from jobs.models.catalogue import DataConsent
 from jobs.services import provider
 
@@ -118,3 +119,28 @@ def give(caller: Caller) -> Consent:
             )
             log.info("consent.given", team=caller.team.slug, user=caller.user.username)
     return given
+
+
+def choose(caller: Caller, mode: str) -> None:
+    """Set whether the team's data may be uploaded: ask, allow or deny. Enforced at submit. Raises InvalidInput."""
+    caller.require(Right.MANAGE, permission="admin.config")
+    if mode not in DataConsent.values:
+        raise InvalidInput(f"consent must be one of: {', '.join(DataConsent.values)}.", field="consent")
+    with transaction.atomic():
+        Team.objects.select_for_update(no_key=True).get(pk=caller.team.pk)
+        own, _is_new = ProviderSettings.objects.get_or_create(team=caller.team)
+        if own.data_consent == mode:
+            return
+        before, own.data_consent = own.data_consent, mode
+        own.save(update_fields=["data_consent", "updated_at"])
+        audit.record(
+            team=caller.team,
+            caller=caller,
+            event_type="config.changed",
+            action=f"Set the upload of the team's data to '{mode}'",
+            target_type="provider",
+            target_id="replicate",
+            before={"data_consent": before},
+            after={"data_consent": mode},
+        )
+    log.info("consent.chosen", team=caller.team.slug, mode=mode)
