@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.encryption import EncryptedTextField
-from accounts.roles import Right, Role, rights_of, rights_of_token
+from accounts.roles import Right, Role, Scope, rights_of, rights_of_token
 
 
 class User(AbstractUser):
@@ -174,6 +174,10 @@ class APIToken(models.Model):
     @property
     def key_prefix(self) -> str:
         return f"th_{self.key_id}"
+
+    @property
+    def scope_labels(self) -> list[str]:
+        return [str(scope.label) for scope in Scope if scope in self.scopes]
 
     @property
     def rights(self) -> frozenset[Right]:

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from allauth.account.internal.flows.reauthentication import did_recently_reauthenticate
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
 
 from accounts.callers import member_caller
 from accounts.models import Membership
@@ -39,3 +43,19 @@ def team_view(right: Right) -> Callable[[Page], Page]:
         return view
 
     return decorate
+
+
+def confirmed(page: Page) -> Page:
+    """Ask whoever signed in some time ago for the password again, before a page that gives or takes a secret.
+
+    django-allauth's own decorator keeps the form that was sent in the session meanwhile, with its secret in clear; here
+    the form is filled in again.
+    """
+
+    @wraps(page)
+    def view(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+        if did_recently_reauthenticate(request):
+            return page(request, **kwargs)
+        return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': request.path})}")
+
+    return view

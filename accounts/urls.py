@@ -1,4 +1,4 @@
-"""The addresses outside any team that are not django-allauth's."""
+"""The addresses of people and of what belongs to them; those of signing in are django-allauth's."""
 
 from django.contrib.auth.decorators import login_not_required
 from django.urls import path
@@ -10,4 +10,8 @@ urlpatterns = [
     path("", views.home, name="home"),
     # Whoever signs in may choose the language first.
     path("language/", login_not_required(set_language), name="set_language"),
+    path("t/<slug:team>/settings/", views.settings, name="settings"),
+    path("t/<slug:team>/settings/tokens/", views.token_list, name="tokens"),
+    path("t/<slug:team>/settings/tokens/new/", views.token_new, name="token_new"),
+    path("t/<slug:team>/settings/tokens/<int:token_id>/revoke/", views.token_revoke, name="token_revoke"),
 ]

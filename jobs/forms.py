@@ -201,3 +201,14 @@ class DatasetForm(UploadForm):
 
     name = forms.CharField(label=_("Name"), max_length=100)
     description = forms.CharField(label=_("Description"), max_length=500, required=False)
+
+
+class SecretForm(forms.Form):
+    """A secret to be saved. It is never shown again, not even after a mistake."""
+
+    secret = forms.CharField(
+        label=_("Token"),
+        max_length=500,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "code"}),
+    )
