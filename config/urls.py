@@ -1,9 +1,9 @@
 """The address table of the whole installation."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
-from config import health
+from config import health, reference
 
 handler400 = "config.errors.bad_request"
 handler403 = "config.errors.forbidden"
@@ -17,6 +17,8 @@ urlpatterns = [
     path("api/cloud/health/ready", health.ready),
     path("api/cloud/storage", include("jobs.storage.urls")),
     path("api/", include("jobs.api.urls")),
+    re_path("^api/schema/?$", reference.Schema.as_view(), name="schema"),
+    re_path("^api/docs/?$", reference.Reference.as_view(), name="reference"),
     path("", include("webhooks.urls")),
     path("t/<slug:team>/", include("jobs.urls")),
     path("", include("accounts.urls")),

@@ -32,11 +32,12 @@ class DatasetAccess(APIView):
 
 class DatasetList(DatasetAccess):
     def get(self, request: Request) -> Response:
+        """The team's datasets with the numbers of their versions."""
         rows = caller_in(request).team.datasets.filter(removed_at=None).prefetch_related("versions")
         return Response({"datasets": [dataset_json(row) for row in rows]})
 
     def post(self, request: Request) -> Response:
-        """`name`, and either several `files` (images and their .txt captions) or one `archive` (zip)."""
+        """Make a dataset from a form: `name`, and either several `files` (images and their .txt captions) or one `archive` (zip)."""
         with incoming(request) as files:
             version = datasets.create(
                 caller_in(request),
@@ -49,6 +50,7 @@ class DatasetList(DatasetAccess):
 
 class DatasetDetail(DatasetAccess):
     def get(self, request: Request, name: str) -> Response:
+        """One dataset with the files of its newest version."""
         dataset = find(caller_in(request), name)
         files = dataset.versions.all()[0].files.select_related("blob") if dataset.versions.exists() else []
         listed = [

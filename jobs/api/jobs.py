@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from drf_spectacular.utils import extend_schema
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -155,6 +156,7 @@ class JobLogStream(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.own")]
     content_negotiation_class = AnyAnswer
 
+    @extend_schema(responses={(200, "text/event-stream"): str})
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
         """A frame for each line from the beginning, or behind `Last-Event-ID`; `event: done` with the state at the end."""
         job = find_with_details(caller_in(request), job_id)
@@ -189,9 +191,12 @@ class JobInlineProgress(APIView):
 
 
 class JobCancel(APIView):
+    """Ending a job."""
+
     permission_classes = [needs(Right.CANCEL_OWN, permission="job.cancel.own")]
 
     def post(self, request: Request, job_id: str) -> Response:
+        """Cancel: an unsent job ends at once and free, a sent one when the provider confirms. A repeat is no error."""
         job = cancelling.cancel(find(caller_in(request), job_id), caller=caller_in(request))
         return Response({"success": True, "job_id": job.job_id, "status": job.state})
 

@@ -74,7 +74,7 @@ class SubmitJob(APIView):
 
     permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
 
-    @extend_schema(request=SubmitSerializer, responses={200: dict})
+    @extend_schema(request=SubmitSerializer)
     def post(self, request: Request, provider: str = "") -> Response:
         named = provider or request.query_params.get("provider") or "replicate"
         if named not in SERVED_PROVIDERS:
