@@ -203,7 +203,8 @@ def test_the_address_is_one_that_this_machine_can_reach():
     assert services.url("lan.example", 80) == "http://lan.example:80"
 
 
-def test_with_the_sandbox_everything_takes_it_for_the_provider():
+def test_with_the_sandbox_everything_takes_it_for_the_provider(monkeypatch):
+    monkeypatch.delenv("TUNEHOUSE_POLL_SECONDS_SILENT", raising=False)
     environment = services.sandbox_environment(host="127.0.0.1", port=8000, sandbox_port=8001, public_url="")
 
     assert environment == {
@@ -211,6 +212,7 @@ def test_with_the_sandbox_everything_takes_it_for_the_provider():
         "TUNEHOUSE_STATUS_PAGE_URL": "http://127.0.0.1:8001",
         "TUNEHOUSE_ALLOW_PRIVATE_HOSTS": "1",
         "TUNEHOUSE_PUBLIC_URL": "http://127.0.0.1:8000",
+        "TUNEHOUSE_POLL_SECONDS_SILENT": "1",
     }
     kept = services.sandbox_environment(host="127.0.0.1", port=8000, sandbox_port=8001, public_url="https://tunehouse.example")
     assert kept["TUNEHOUSE_PUBLIC_URL"] == "https://tunehouse.example"
