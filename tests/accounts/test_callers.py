@@ -100,10 +100,10 @@ def test_a_token_from_a_foreign_address_is_403(client):
 def test_the_use_of_a_token_is_kept_with_its_route(client):
     token, plain = make_token()
 
-    client.post("/api/work/17", headers={"X-API-Key": plain})
+    client.post("/api/pieces/17", headers={"X-API-Key": plain})
 
     token.refresh_from_db()
-    assert (token.last_used_endpoint, token.last_used_address) == ("POST /api/work/<int:number>", "127.0.0.1")
+    assert (token.last_used_endpoint, token.last_used_address) == ("POST /api/pieces/<int:number>", "127.0.0.1")
     assert token.last_used_at is not None
 
 
@@ -199,7 +199,7 @@ def test_the_cookie_of_somebody_deactivated_is_nobodys():
 def test_a_suspended_team_is_read_only_by_every_door():
     token, plain = make_token()
     client = sign_in(token.made_by)
-    page = f"/teams/{token.team.slug}/work/1"
+    page = f"/teams/{token.team.slug}/pieces/1"
     doors = [("/api/work", {}), ("/api/work", {"X-API-Key": plain}), (page, {})]
     assert [client.post(path, headers=headers).status_code for path, headers in doors] == [200, 200, 200]
 

@@ -48,9 +48,9 @@ def work_page(request, *, team, number):
 
 urlpatterns = [
     path("api/work", Work.as_view()),
-    path("api/work/<int:number>", Work.as_view()),
+    path("api/pieces/<int:number>", Work.as_view()),
     path("api/manage", Manage.as_view()),
     path("api/open", Open.as_view()),
     path("teams/<slug:team>/settings", settings_page),
-    path("teams/<slug:team>/work/<int:number>", work_page),
+    path("teams/<slug:team>/pieces/<int:number>", work_page),
 ]
