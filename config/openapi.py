@@ -94,7 +94,7 @@ class CookieScheme(OpenApiAuthenticationExtension):
 
 def operation_id(method: str, path: str) -> str:
     """A name for each method of each path: `get_cloud_jobs_job_id`."""
-    return "_".join([method.lower(), *re.findall(r"\w+", path.removeprefix("/api/"))])
+    return "_".join([method.lower(), *re.findall(r"[\w-]+", path.removeprefix("/api/"))])
 
 
 def without_slashes(endpoints: list[Endpoint]) -> list[Endpoint]:

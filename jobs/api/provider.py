@@ -175,3 +175,13 @@ class SystemStatus(APIView):
                 "status": found.word,
             }
         )
+
+
+class PollingStatus(APIView):
+    """Whether active jobs are asked about."""
+
+    permission_classes = [IsCaller]
+
+    def get(self, request: Request) -> Response:
+        """Always: polling is what brings every job home, so nobody can switch it off."""
+        return Response({"is_active": True, "preference": None})

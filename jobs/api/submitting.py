@@ -113,3 +113,26 @@ class SubmitJob(APIView):
         own = addresses.public_base(caller_in(request).team)
         if url and url.rstrip("/") != own and not (own and url.startswith(f"{own}/")):
             raise InvalidConfig("webhook_url must be the public address of this server.", field="webhook_url")
+
+
+class PreSubmitCheck(APIView):
+    """What SimpleTuner's pages ask before a submission: the state of the configs' git repository."""
+
+    permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
+
+    def get(self, request: Request) -> Response:
+        """There is no repository here: each job keeps a snapshot of its config instead."""
+        return Response(
+            {
+                "git_available": False,
+                "repo_present": False,
+                "is_dirty": False,
+                "dirty_count": 0,
+                "dirty_paths": [],
+                "current_commit": None,
+                "current_abbrev": None,
+                "current_branch": None,
+                "tracker_run_name": None,
+                "config_name": None,
+            }
+        )

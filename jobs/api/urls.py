@@ -3,7 +3,7 @@
 from django.urls import URLPattern, re_path
 from rest_framework.views import APIView
 
-from jobs.api import configs, consent, datasets, jobs, offers, provider, submitting
+from jobs.api import configs, consent, datasets, jobs, offers, provider, publishing, submitting
 
 app_name = "jobs_api"
 
@@ -41,6 +41,11 @@ urlpatterns = [
     both(f"cloud/providers/{PROVIDER}/billing", provider.ProviderBilling, "billing"),
     both("cloud/(?P<provider>replicate)/validate", provider.ProviderValidate),
     both("cloud/(?P<provider>replicate)/submit", submitting.SubmitJob),
+    both("cloud/pre-submit-check", submitting.PreSubmitCheck, "pre-submit-check"),
+    both("cloud/polling/status", provider.PollingStatus, "polling"),
+    both("cloud/publishing/status", publishing.PublishingStatus, "publishing"),
+    both("cloud/publishing-status", publishing.PublishingSummary, "publishing-summary"),
+    both("cloud/local-upload/config", publishing.LocalUpload, "local-upload"),
     both("cloud/available-configs", configs.AvailableConfigs, "available-configs"),
     both("configs", configs.ConfigList, "configs"),
     both("configs/validate", configs.InlineValidate, "validate-inline"),
