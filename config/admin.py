@@ -4,7 +4,9 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 SECTIONS = [
@@ -22,7 +24,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     from django.contrib import admin
 
     visible = {
-        model._meta.label_lower: model._meta.verbose_name_plural
+        model._meta.label_lower: capfirst(model._meta.verbose_name_plural)
         for model, model_admin in admin.site._registry.items()
         if model_admin.has_view_permission(request)
     }
@@ -36,6 +38,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         if items:
             sections.append({"title": title, "items": items, "separator": True})
     return sections
+
+
+def icon(request: HttpRequest) -> str:
+    """The address of the mark that the portal shows as well."""
+    return static("portal/favicon.svg")
 
 
 def environment(request: HttpRequest) -> list[str] | None:

@@ -302,6 +302,7 @@ UNFOLD = {
     "SITE_HEADER": "Tunehouse",
     "SITE_SUBHEADER": _("Oversight"),
     "SITE_SYMBOL": "graphic_eq",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.admin.icon"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "navigation": "config.admin.navigation"},
