@@ -54,7 +54,7 @@ def flag(key: str, value: Any) -> bool:
 
 def whole(least: int, most: int) -> Check:
     def check(key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not least <= value <= most:
+        if not is_number(value) or not least <= value <= most or value != int(value):
             raise InvalidInput(f"{key} must be a whole number between {least} and {most}.", field=key)
         return int(value)
 
@@ -90,7 +90,8 @@ def seconds(key: str, value: Any) -> Decimal | None:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A number as JSON knows it; an integer may be too large to be anything else."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def text(key: str, value: Any, *, most: int = 500) -> str:

@@ -16,11 +16,14 @@ from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import Credential, CredentialHealth, CredentialKind, Team
 from jobs.models import Job, ProviderSettings, ProviderUpload, Trainer, TrainerVersion
 from jobs.models.catalogue import Provider
-from jobs.replicate.gateway import CreditExhausted, Gateway, Outbound, ReplicateError, Unauthorized, Version
+from jobs.replicate.gateway import CreditExhausted, Gateway, Outbound, ReplicateError, Retries, Unauthorized, Version
 
 log = structlog.get_logger(__name__)
 
 NOT_SET = "REPLICATE_API_TOKEN not set"
+UNHURRIED = Retries()
+# Somebody waits for the answer, and their client gives up after half a minute.
+AWAITED = Retries(attempts=2, budget_seconds=2.0)
 # With a credential in such health nothing can be created.
 HELD_HEALTH = frozenset({CredentialHealth.REFUSED, CredentialHealth.NO_CREDIT})
 
@@ -50,7 +53,7 @@ def settings_of(team: Team) -> ProviderSettings:
     return ProviderSettings.objects.filter(team=team).first() or ProviderSettings(team=team)
 
 
-def gateway(*, team: Team, credential: Credential) -> Gateway:
+def gateway(*, team: Team, credential: Credential, retries: Retries = UNHURRIED) -> Gateway:
     """A gateway that speaks with this credential and by the team's outbound settings."""
     own = settings_of(team)
     outbound = Outbound(
@@ -59,7 +62,7 @@ def gateway(*, team: Team, credential: Credential) -> Gateway:
         verify=own.ssl_verify,
         timeout_seconds=float(own.http_timeout or settings.OUTBOUND_TIMEOUT_SECONDS),
     )
-    return Gateway(base_url=settings.REPLICATE_BASE_URL, token=credential.reveal(), outbound=outbound)
+    return Gateway(base_url=settings.REPLICATE_BASE_URL, token=credential.reveal(), outbound=outbound, retries=retries)
 
 
 def credential_for(caller: Caller) -> Credential:
@@ -113,7 +116,7 @@ def remove_token(caller: Caller) -> None:
 
 def versions(caller: Caller, model: str) -> list[Version]:
     """The versions of `owner/name` at the provider, newest first. Raises MissingToken, and the gateway's errors."""
-    with gateway(team=caller.team, credential=credential_for(caller)) as replicate:
+    with gateway(team=caller.team, credential=credential_for(caller), retries=AWAITED) as replicate:
         return replicate.versions(model)
 
 
@@ -138,7 +141,7 @@ def check(*, team: Team, credential: Credential) -> Validation:
     now = timezone.now()
     source = source_of(credential)
     try:
-        with gateway(team=team, credential=credential) as replicate:
+        with gateway(team=team, credential=credential, retries=AWAITED) as replicate:
             account = replicate.account()
     except Unauthorized:
         credentials.mark(credential, health=CredentialHealth.REFUSED, reason="Replicate does not accept this token.", now=now)

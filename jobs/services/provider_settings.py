@@ -273,19 +273,29 @@ def _overrides(key: str, value: Any) -> dict[str, dict[str, Any]]:
     for profile, entry in value.items():
         if profile not in shipped:
             raise InvalidInput(f"{key}: unknown hardware '{profile[:60]}'. Valid ones: {', '.join(shipped)}.", field=key)
-        if not isinstance(entry, dict):
-            raise InvalidInput(f"{key}.{profile} must be an object with name and cost_per_second.", field=key)
-        rate = entry.get("cost_per_second", 0)
-        if not settingkeys.is_number(rate) or not 0 <= rate <= 1000:
-            raise InvalidInput(f"{key}.{profile}.cost_per_second must be a number of US dollars, 0 or more.", field=key)
-        if not isinstance(entry.get("name", ""), str):
-            raise InvalidInput(f"{key}.{profile}.name must be text.", field=key)
-        differing = {name: item for name, item in entry.items() if item != shipped[profile].get(name)}
-        if "cost_per_second" in differing:
-            differing["cost_per_hour"] = round(rate * 3600, 6)
-        if differing:
+        if differing := _override(f"{key}.{profile}", entry, shipped[profile]):
             found[profile] = differing
     return found
+
+
+def _override(key: str, entry: Any, shipped: dict[str, Any]) -> dict[str, Any]:
+    """The name and the rate of one profile, where they differ; what the catalogue knows may come along unchanged."""
+    if not isinstance(entry, dict):
+        raise InvalidInput(f"{key} must be an object with name and cost_per_second.", field=key)
+    if unknown := settingkeys.refuse_unknown(entry, shipped, inside=key):
+        raise unknown[0]
+    for name in ("hardware_type", "gpu_count"):
+        if entry.get(name, shipped[name]) != shipped[name]:
+            raise InvalidInput(f"{key}.{name} is a fact of the catalogue and cannot be changed here.", field=f"{key}.{name}")
+    rate, label = entry.get("cost_per_second", shipped["cost_per_second"]), entry.get("name", shipped["name"])
+    if not settingkeys.is_number(rate) or not 0 <= rate <= 1000:
+        raise InvalidInput(f"{key}.cost_per_second must be a number of US dollars, 0 or more.", field=key)
+    changed: dict[str, Any] = {}
+    if settingkeys.text(f"{key}.name", label, most=100) != shipped["name"]:
+        changed["name"] = label
+    if rate != shipped["cost_per_second"]:
+        changed |= {"cost_per_second": float(rate), "cost_per_hour": round(rate * 3600, 6)}
+    return changed
 
 
 # --- External S3 ------------------------------------------------------------------------------------------

@@ -198,6 +198,8 @@ def test_a_setting_is_kept_shown_and_put_back_by_null(put, call, key, given, kep
         ("s3_rate_limit_window", -1, "s3_rate_limit_window must be a whole number between 1 and 3600."),
         ("cost_limit_enabled", "yes", "cost_limit_enabled must be true or false."),
         ("cost_limit_amount", -1, "cost_limit_amount must be a number of US dollars, 0 or more."),
+        ("cost_limit_amount", 10**400, "cost_limit_amount must be a number of US dollars, 0 or more."),
+        ("webhook_rate_limit_max", 10**400, "webhook_rate_limit_max must be a whole number between 1 and 10000."),
         ("cost_limit_amount", "50", "cost_limit_amount must be a number of US dollars, 0 or more."),
         ("cost_limit_amount", True, "cost_limit_amount must be a number of US dollars, 0 or more."),
         ("cost_limit_period", "yearly", "cost_limit_period must be one of: daily, weekly, monthly."),
@@ -206,6 +208,14 @@ def test_a_setting_is_kept_shown_and_put_back_by_null(put, call, key, given, kep
         ("version_override", "abc123", "version_override must have the form owner/model:hash."),
         ("version_override", "acme/other:abc123", "version_override: the catalogue has no trainer acme/other."),
         ("hardware_info", {"moon": {}}, None),
+        ("hardware_info", {"h100": 5}, "hardware_info.h100 must be an object with name and cost_per_second."),
+        ("hardware_info", {"h100": {"nam": "x"}}, "Unknown setting 'nam' in hardware_info.h100. Did you mean 'name'?"),
+        ("hardware_info", {"h100": {"name": 5}}, "hardware_info.h100.name must be text of at most 100 characters."),
+        (
+            "hardware_info",
+            {"h100": {"gpu_count": 9}},
+            "hardware_info.h100.gpu_count is a fact of the catalogue and cannot be changed here.",
+        ),
         (
             "hardware_info",
             {"h100": {"cost_per_second": -1}},
