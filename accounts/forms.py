@@ -11,7 +11,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import Refusal
-from accounts.roles import RIGHTS_OF_SCOPE, Right, Scope
+from accounts.roles import RIGHTS_OF_SCOPE, Right, Role, Scope
 
 # What a refusal means, by its code. Its own sentence is English everywhere, so that it can be searched for.
 MEANINGS = {
@@ -24,6 +24,7 @@ MEANINGS = {
     "idempotency_conflict": _("This form was sent before, with other content."),
     "invalid_dataset": _("The files cannot be taken."),
     "permission_denied": _("Your role in this team does not allow this."),
+    "last_owner": _("The team would be left without an owner."),
     "conflict": _("The state of things does not allow this."),
 }
 WITHOUT_MEANING = _("This is not possible as it stands.")
@@ -74,3 +75,14 @@ class TokenForm(forms.Form):
             "expires_in": timedelta(days=int(days)) if days else None,
             "allowed_addresses": given["allowed_addresses"].split(),
         }
+
+
+class MemberForm(forms.Form):
+    """Somebody who has an account comes into the team."""
+
+    email = forms.EmailField(label=_("E-mail address"))
+    role = forms.ChoiceField(label=_("Role"), choices=Role.choices, initial=Role.RESEARCHER)
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(label=_("Role"), choices=Role.choices)

@@ -10,6 +10,9 @@ urlpatterns = [
     path("", views.home, name="home"),
     # Whoever signs in may choose the language first.
     path("language/", login_not_required(set_language), name="set_language"),
+    path("t/<slug:team>/members/", views.member_list, name="members"),
+    path("t/<slug:team>/members/add/", views.member_add, name="member_add"),
+    path("t/<slug:team>/members/<int:membership_id>/", views.member_change, name="member_change"),
     path("t/<slug:team>/settings/", views.settings, name="settings"),
     path("t/<slug:team>/settings/tokens/", views.token_list, name="tokens"),
     path("t/<slug:team>/settings/tokens/new/", views.token_new, name="token_new"),

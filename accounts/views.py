@@ -1,4 +1,4 @@
-"""The pages outside any team, and those of a team's tokens."""
+"""The pages outside any team, and those of a team's tokens and members."""
 
 from typing import cast
 
@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts import tokens
+from accounts import members, tokens
 from accounts.callers import Caller
 from accounts.errors import Refusal
-from accounts.forms import TokenForm, refuse
+from accounts.forms import MemberForm, RoleForm, TokenForm, refuse
 from accounts.models import APITokenQuerySet, Membership, Team, User
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
@@ -81,3 +81,53 @@ def token_revoke(request: HttpRequest, *, team: Team, token_id: int) -> HttpResp
         messages.success(request, _("The token %(name)s was revoked.") % {"name": token.name})
         return redirect("tokens", team.slug)
     return render(request, "account/token_revoke.html", {"team": team, "token": token})
+
+
+@team_view(Right.READ)
+@require_GET
+@never_cache
+def member_list(request: HttpRequest, *, team: Team) -> HttpResponse:
+    """Who is in the team; every member may know."""
+    people = team.memberships.select_related("user").order_by("user__username")
+    return render(request, "account/members.html", {"team": team, "memberships": people})
+
+
+@team_view(Right.MANAGE)
+@require_http_methods(["GET", "POST"])
+@never_cache
+def member_add(request: HttpRequest, *, team: Team) -> HttpResponse:
+    """Put somebody who has an account into the team."""
+    form = MemberForm(request.POST or None)
+    if form.is_valid():
+        try:
+            added = members.add(request.caller, **form.cleaned_data)  # type: ignore[attr-defined]
+        except Refusal as refusal:
+            refuse(form, refusal)
+        else:
+            messages.success(request, _("%(person)s is in the team now.") % {"person": added.user})
+            return redirect("members", team.slug)
+    return render(request, "account/member_add.html", {"team": team, "form": form})
+
+
+@team_view(Right.MANAGE)
+@require_http_methods(["GET", "POST"])
+@never_cache
+def member_change(request: HttpRequest, *, team: Team, membership_id: int) -> HttpResponse:
+    """Give a member another role, or take them out of the team (the button that is pressed says which)."""
+    caller: Caller = request.caller  # type: ignore[attr-defined]
+    membership = get_object_or_404(team.memberships.select_related("user"), pk=membership_id)
+    is_removal = "remove" in request.POST
+    form = RoleForm({"role": membership.role} if is_removal else request.POST or None, initial={"role": membership.role})
+    if form.is_valid():
+        try:
+            if is_removal:
+                members.remove(caller, membership)
+            else:
+                members.change_role(caller, membership, role=form.cleaned_data["role"])
+        except Refusal as refusal:
+            refuse(form, refusal)
+        else:
+            messages.success(request, _("The person was removed from the team.") if is_removal else _("The role was changed."))
+            # Who went away sees the team no more.
+            return redirect("home") if is_removal and membership.user == caller.user else redirect("members", team.slug)
+    return render(request, "account/member.html", {"team": team, "form": form, "membership": membership})

@@ -21,5 +21,6 @@ urlpatterns = [
     re_path("^api/docs/?$", reference.Reference.as_view(), name="reference"),
     path("", include("webhooks.urls")),
     path("t/<slug:team>/", include("jobs.urls")),
+    path("t/<slug:team>/", include("billing.urls")),
     path("", include("accounts.urls")),
 ]
