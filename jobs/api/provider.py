@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,6 +15,7 @@ from accounts.permissions import IsCaller, needs
 from accounts.roles import Right
 from billing import prices, spending
 from jobs.api import rendering
+from jobs.api.settings_schema import CONFIG, SETTINGS
 from jobs.replicate.gateway import ReplicateError
 from jobs.services import catalogue, planning, provider_settings, statuspage
 from jobs.services import provider as providers
@@ -35,6 +37,11 @@ class Managed(APIView):
         return [IsCaller()] if self.request.method == "GET" else [needs(Right.MANAGE, permission="admin.config")()]
 
 
+@extend_schema_view(
+    get=extend_schema(responses={(200, "application/json"): CONFIG}),
+    put=extend_schema(request={"application/json": SETTINGS}, responses={(200, "application/json"): CONFIG}),
+    patch=extend_schema(request={"application/json": SETTINGS}, responses={(200, "application/json"): CONFIG}),
+)
 class ProviderConfig(Managed):
     """The team's settings for the provider. A change of any of them is kept whole or not at all."""
 

@@ -9,6 +9,8 @@ from django.core.management import call_command
 from django.urls import URLPattern, URLResolver
 
 from jobs.api import urls
+from jobs.services import provider_settings
+from tests.factories import TeamFactory
 
 METHODS = ["get", "put", "post", "patch", "delete"]
 
@@ -56,6 +58,15 @@ def test_a_call_names_its_credentials_and_the_body_of_its_refusals(described):
     assert list(described["components"]["schemas"]["RefusalBody"]["properties"]) == [
         "detail", "code", "hint", "field", "error", "success", "status_code", "request_id", "errors", "details",
     ]  # fmt: skip
+
+
+def test_every_provider_setting_is_described_and_no_other(described, db):
+    put = described["paths"]["/api/cloud/providers/{provider}"]["put"]
+
+    asked = put["requestBody"]["content"]["application/json"]["schema"]
+    answered = put["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["config"]
+    assert list(asked["properties"]) == list(answered["properties"]) == list(provider_settings.read(TeamFactory()))
+    assert [key for key, schema in asked["properties"].items() if not schema["description"]] == []
 
 
 @pytest.mark.parametrize("path", ["/api/schema", "/api/schema/"])
