@@ -6,10 +6,11 @@ from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from billing.models import LedgerLine, LineKind
 from jobs import submit_page
 from jobs.models.job import Destination, JobQuerySet
 from jobs.services import datasets
@@ -212,3 +213,30 @@ class SecretForm(forms.Form):
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "code"}),
     )
+
+
+class LedgerFilter(forms.Form):
+    """The filters of the ledger, as they stand in its address."""
+
+    kind = forms.ChoiceField(label=_("Kind"), required=False, choices=[("", _("All")), *LineKind.choices])
+    job = forms.CharField(label=_("Job"), required=False, max_length=64)
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def chosen(self) -> dict[str, Any]:
+        """What was asked for; what cannot be read counts as not said."""
+        self.is_valid()
+        return {name: value for name, value in self.cleaned_data.items() if value}
+
+    def of(self, lines: QuerySet[LedgerLine]) -> QuerySet[LedgerLine]:
+        """The lines that pass; days are those of UTC."""
+        chosen = self.chosen()
+        if kind := chosen.get("kind"):
+            lines = lines.filter(kind=kind)
+        if job := chosen.get("job"):
+            lines = lines.filter(reference__icontains=job)
+        if since := chosen.get("since"):
+            lines = lines.filter(at__date__gte=since)
+        if until := chosen.get("until"):
+            lines = lines.filter(at__date__lte=until)
+        return lines

@@ -1,8 +1,8 @@
-"""The addresses of a team's jobs, datasets and provider settings, below /t/<team>/."""
+"""The addresses of a team's jobs, datasets, money and provider settings, below /t/<team>/."""
 
 from django.urls import path
 
-from jobs import dataset_views, settings_views, submit_views, views
+from jobs import dataset_views, settings_views, spend_views, submit_views, views
 
 app_name = "jobs"
 
@@ -19,6 +19,8 @@ urlpatterns = [
     path("datasets/<int:dataset_id>/", dataset_views.detail, name="dataset"),
     path("datasets/<int:dataset_id>/add/", dataset_views.add, name="dataset_add"),
     path("datasets/pictures/<int:file_id>.jpg", dataset_views.thumbnail, name="thumbnail"),
+    path("spend/", spend_views.index, name="spend"),
+    path("spend/ledger.csv", spend_views.export, name="spend_export"),
     path("settings/credentials/", settings_views.credential_list, name="credentials"),
     path("settings/credentials/validate/", settings_views.credential_validate, name="credential_validate"),
     path("settings/credentials/<slug:kind>/save/", settings_views.credential_save, name="credential_save"),

@@ -77,6 +77,12 @@ def span(length: timedelta | None) -> str:
 
 
 @register.filter
+def job_id(reference: str) -> str:
+    """The id of the job that a ledger line names; "" if it names none."""
+    return reference.removeprefix("job:") if reference.startswith("job:") else ""
+
+
+@register.filter
 def cause(word: str) -> str:
     """The cause of an event in words; one that has none as it is."""
     return str(CAUSES.get(word, word))
