@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from jobs import dataset_views, settings_views, spend_views, submit_views, views
+from jobs import dataset_views, help_views, settings_views, spend_views, submit_views, views
 
 app_name = "jobs"
 
@@ -19,6 +19,7 @@ urlpatterns = [
     path("datasets/<int:dataset_id>/", dataset_views.detail, name="dataset"),
     path("datasets/<int:dataset_id>/add/", dataset_views.add, name="dataset_add"),
     path("datasets/pictures/<int:file_id>.jpg", dataset_views.thumbnail, name="thumbnail"),
+    path("help/", help_views.page, name="help"),
     path("spend/", spend_views.index, name="spend"),
     path("spend/ledger.csv", spend_views.export, name="spend_export"),
     path("settings/credentials/", settings_views.credential_list, name="credentials"),
