@@ -40,9 +40,7 @@ def _outgoing(team: Team) -> list[tuple[str, str]]:
     """The hosts that this server calls, each with what for."""
     hosts = [
         (urlsplit(settings.REPLICATE_BASE_URL).netloc, _("starting, watching and cancelling jobs; uploading archives")),
-        ("replicate.delivery", _("files that a run leaves at Replicate")),
-        ("www.replicatestatus.com", _("whether Replicate has troubles")),
-        ("huggingface.co", _("results on the Hub")),
+        (urlsplit(settings.STATUS_PAGE_URL).netloc, _("whether Replicate has troubles")),
     ]
     if endpoint := provider.settings_of(team).s3_delivery.get("endpoint_url"):
         hosts.append((urlsplit(endpoint).netloc, _("results in the team's bucket")))

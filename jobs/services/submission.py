@@ -8,15 +8,17 @@ from typing import Any
 
 import structlog
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit
 from accounts.callers import Caller
-from accounts.errors import Conflict
+from accounts.errors import Conflict, Refusal
 from accounts.roles import Right, Role
 from billing import services as billing
 from jobs import tasks
-from jobs.models import IdempotencyKey, Job, JobProgress, ResultDelivery
+from jobs.models import IdempotencyKey, Job, JobProgress, QueueSettings, ResultDelivery
+from jobs.models.admission import QueueMode
 from jobs.models.job import Link
 from jobs.services import planning
 from jobs.specs import JobSpec, Plan
@@ -26,6 +28,13 @@ log = structlog.get_logger(__name__)
 
 KEY_LIFETIME = timedelta(hours=24)
 PRIORITIES = {Role.VIEWER: 0, Role.RESEARCHER: 10, Role.LEAD: 20, Role.OWNER: 30}
+
+
+class QueueDraining(Refusal):
+    """What was admitted still goes, nothing new is admitted."""
+
+    code = "queue_draining"
+    status = 503
 
 
 class IdempotencyConflict(Conflict):
@@ -68,13 +77,14 @@ def submit(caller: Caller, spec: JobSpec, *, repeat: Repeat | None = None) -> Su
     Key, hold, job and audit line are written in one transaction or not at all, so a refusal burns no key and
     leaves nothing but its audit line. The request is over in milliseconds.
 
-    Raises the refusals of planning, LimitReached, IdempotencyConflict.
+    Raises the refusals of planning, LimitReached, QueueDraining, IdempotencyConflict.
     """
     caller.require(Right.SUBMIT)
     now = timezone.now()
     if repeat and (first := _first_of(caller, repeat, now=now)):
         return _answer_repeat(first, repeat)
     try:
+        _require_open_queue(caller)
         plan = planning.plan(caller, spec, now=now)
         return _admit(caller, spec, plan, repeat=repeat, now=now)
     except _KeyTaken:
@@ -89,6 +99,16 @@ def submit(caller: Caller, spec: JobSpec, *, repeat: Repeat | None = None) -> Su
 
 class _KeyTaken(Exception):
     """Another submission with the same key was first."""
+
+
+def _require_open_queue(caller: Caller) -> None:
+    """Raises QueueDraining while an administrator lets the platform's or the team's queue run dry."""
+    if QueueSettings.objects.filter(Q(team=None) | Q(team=caller.team), mode=QueueMode.DRAINING).exists():
+        raise QueueDraining(
+            "No new jobs are taken at the moment; those that wait still go.",
+            hint="Submit again later, or ask an administrator when the queue opens.",
+            details={"retry_after": 60},
+        )
 
 
 def _admit(caller: Caller, spec: JobSpec, plan: Plan, *, repeat: Repeat | None, now: datetime) -> Submitted:

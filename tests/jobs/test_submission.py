@@ -12,8 +12,9 @@ from django.utils import timezone
 from accounts.models import AuditHead, AuditLine, Credential
 from accounts.roles import Role, Scope
 from billing.models import Hold, LedgerLine
-from jobs.models import Dataset, IdempotencyKey, Job, ProviderSettings, TrainingConfig
-from jobs.services import submission
+from jobs.models import Dataset, IdempotencyKey, Job, ProviderSettings, QueueSettings, TrainingConfig
+from jobs.models.admission import QueueMode
+from jobs.services import dispatch, submission
 from jobs.specs import JobSpec
 from tests.billing.factories import USD, SpendLimitFactory, race
 from tests.factories import MembershipFactory, TeamFactory, make_token
@@ -607,3 +608,15 @@ def test_nothing_is_asked_of_the_provider_before_the_answer(at_provider, account
 
     assert (answer.status_code, account.sandbox.control("predictions").json()) == (200, before)
     assert account.http.get("/v1/files").json()["results"] == []
+
+
+@pytest.mark.parametrize("is_of_the_platform", [True, False])
+def test_a_queue_that_runs_dry_takes_nothing_new_and_lets_what_waits_go(ready, is_of_the_platform):
+    waiting = ready.post(NAMED_BODY).json()["job_id"]
+    QueueSettings.objects.update_or_create(team=None if is_of_the_platform else ready.team, defaults={"mode": QueueMode.DRAINING})
+
+    answer = ready.post(NAMED_BODY)
+
+    assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (503, "queue_draining", "60")
+    assert list(Job.objects.values_list("job_id", flat=True)) == [waiting]
+    assert [job.job_id for job in dispatch.dispatch()] == [waiting]
