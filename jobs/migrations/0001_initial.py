@@ -426,7 +426,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('destination', models.CharField(choices=[('local', 'kept here'), ('hub', 'Hugging Face Hub'), ('s3', 'external S3')], max_length=5, verbose_name='destination')),
                 ('target', models.CharField(blank=True, max_length=500, verbose_name='target')),
-                ('state', models.CharField(choices=[('waiting', 'waiting'), ('delivering', 'delivering'), ('delivered', 'delivered'), ('failed', 'failed')], default='waiting', max_length=10, verbose_name='state')),
+                ('state', models.CharField(choices=[('waiting', 'waiting'), ('delivering', 'delivering'), ('reported', 'reported by the trainer, not checked by us'), ('delivered', 'delivered'), ('failed', 'failed')], default='waiting', max_length=10, verbose_name='state')),
                 ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
                 ('error', models.CharField(blank=True, max_length=500, verbose_name='error')),
                 ('receipt', models.JSONField(blank=True, default=dict, verbose_name='receipt')),

@@ -108,6 +108,7 @@ class MultipartPart(models.Model):
 class DeliveryState(models.TextChoices):
     WAITING = "waiting", _("waiting")
     DELIVERING = "delivering", _("delivering")
+    REPORTED = "reported", _("reported by the trainer, not checked by us")
     DELIVERED = "delivered", _("delivered")
     FAILED = "failed", _("failed")
 

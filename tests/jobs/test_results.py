@@ -75,12 +75,13 @@ def test_a_run_that_did_not_complete_delivers_nothing(state):
 
 
 @pytest.mark.django_db
-def test_what_the_trainer_pushed_elsewhere_is_believed_for_now():
+def test_what_the_trainer_pushed_elsewhere_is_its_word_and_is_called_so():
     job = ended(destination="hub")
 
     results.archive(job)
 
-    assert (delivery_of(job).state, delivery_of(job).receipt) == ("delivered", {"said_by_trainer": "https://hub.example/acme"})
+    found = delivery_of(job)
+    assert (found.state, found.receipt, found.delivered_at) == ("reported", {"said_by_trainer": "https://hub.example/acme"}, None)
 
 
 @pytest.mark.django_db
