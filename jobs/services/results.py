@@ -59,7 +59,7 @@ def _deliver(job: Job, *, now: datetime) -> bool:
         else:
             # What lies in somebody else's storage we have not looked at: the trainer's word is all there is.
             delivery.receipt = {"said_by_trainer": job.output_url}
-            _close(delivery, DeliveryState.REPORTED, now=now)
+            _close(delivery, DeliveryState.REPORTED)
     return is_over
 
 
