@@ -33,13 +33,17 @@ def archive(job: Job) -> None:
         job.refresh_from_db()
         if not job.is_terminal or job.cleaned_up_at is not None:
             return
-        if _deliver(job, now=timezone.now()) and _delete_copy(job):
-            keys.revoke(job, now=timezone.now())
-            dataflow.forget_packed(job)
-            Job.objects.filter(pk=job.pk).update(cleaned_up_at=timezone.now())
-            log.info("job.cleaned_up", team=job.team.slug, job=job.job_id)
-        else:
-            Job.objects.filter(pk=job.pk).update(try_after=timezone.now() + LAST_FILES)
+        now = timezone.now()
+        if not _deliver(job, now=now):
+            Job.objects.filter(pk=job.pk).update(try_after=now + LAST_FILES)
+            return
+        keys.revoke(job, now=now)
+        dataflow.forget_packed(job)
+        if not _delete_copy(job, now=now):
+            Job.objects.filter(pk=job.pk).update(try_after=now + TRY_AGAIN_AFTER)
+            return
+        Job.objects.filter(pk=job.pk).update(cleaned_up_at=now)
+        log.info("job.cleaned_up", team=job.team.slug, job=job.job_id)
 
 
 def uncleaned(*, now: datetime) -> list[Job]:
@@ -91,10 +95,17 @@ def _close(delivery: ResultDelivery, state: DeliveryState, *, error: str = "", n
     log.info("delivery.ended", team=delivery.job.team.slug, job=delivery.job.job_id, state=state.value)
 
 
-def _delete_copy(job: Job) -> bool:
-    """Delete the provider's copy of the data; True when it is gone or there was none."""
+def _delete_copy(job: Job, *, now: datetime) -> bool:
+    """Delete the provider's copy of the data; True when it is gone or there was none.
+
+    The provider itself removes a copy when it expires, which ends our tries where it does not let us in any more.
+    """
     upload = ProviderUpload.objects.filter(job=job, deleted_at=None).first()
     if upload is None:
+        return True
+    if upload.expires_at and upload.expires_at <= now:
+        upload.deleted_at = upload.expires_at
+        upload.save(update_fields=["deleted_at"])
         return True
     try:
         with provider.gateway(team=job.team, credential=job.credential) as replicate:

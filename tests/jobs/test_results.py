@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
@@ -116,7 +117,7 @@ def test_a_copy_that_cannot_be_deleted_now_is_deleted_later(at_provider, account
     settings.REPLICATE_BASE_URL = "http://127.0.0.1:9"
 
     results.archive(job)
-    waits = results.uncleaned(now=timezone.now()), results.uncleaned(now=timezone.now() + results.LAST_FILES)
+    waits = results.uncleaned(now=timezone.now()), results.uncleaned(now=timezone.now() + results.TRY_AGAIN_AFTER)
     settings.REPLICATE_BASE_URL = account.sandbox.url
     Job.objects.update(try_after=None)
     results.archive(job)
@@ -124,6 +125,22 @@ def test_a_copy_that_cannot_be_deleted_now_is_deleted_later(at_provider, account
     assert waits == ([], [job])
     assert account.http.get("/v1/files").json()["results"] == []
     assert results.uncleaned(now=timezone.now()) == []
+
+
+@pytest.mark.django_db
+def test_a_copy_that_we_may_not_delete_any_more_is_gone_when_it_expires(no_provider):
+    job = ended(destination="hub")
+    upload = ProviderUpload.objects.create(
+        job=job, archive_sha256="a" * 64, archive_bytes=1, file_id="f", expires_at=timezone.now() + timedelta(hours=1)
+    )
+
+    results.archive(job)
+    before = ProviderUpload.objects.get().deleted_at
+    with time_machine.travel(timezone.now() + timedelta(hours=2)):
+        results.archive(job)
+
+    assert (before, ProviderUpload.objects.get().deleted_at) == (None, upload.expires_at)
+    assert Job.objects.get(pk=job.pk).cleaned_up_at is not None
 
 
 def test_the_log_is_rescued_before_anything_else(at_provider, account):
