@@ -7,6 +7,7 @@ with a sentence. With nothing set everything runs on this machine, with an embed
 import os
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from celery.schedules import crontab
@@ -40,9 +41,12 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
 # Where people and the provider reach this installation, without a path.
 PUBLIC_URL = env.str("TUNEHOUSE_PUBLIC_URL", default=env.str("SIMPLETUNER_PUBLIC_URL", default="")).rstrip("/")
-# The address check is ours to keep loose only behind nothing: names are checked by the proxy in production.
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+# Naming the public address is enough for it to be answered, by people's forms and by the provider's webhooks alike.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+if urlsplit(PUBLIC_URL).hostname:
+    ALLOWED_HOSTS.append(urlsplit(PUBLIC_URL).hostname)
+    CSRF_TRUSTED_ORIGINS.append(PUBLIC_URL)
 TRUSTED_PROXIES = env.list("TUNEHOUSE_TRUSTED_PROXIES", default=[])
 ALLOW_PRIVATE_HOSTS = env.bool("TUNEHOUSE_ALLOW_PRIVATE_HOSTS", default=False)
 
