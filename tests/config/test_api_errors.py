@@ -17,7 +17,7 @@ from tests.jobs.factories import JobFactory
 
 BODY = ["code", "detail", "details", "error", "errors", "field", "hint", "request_id", "status_code", "success"]
 JOBS = "/api/cloud/jobs"
-SECRET = "r8_pLaNtEdpLaNtEdpLaNtEdpLaNtEdpLaNtEd00"
+SECRET = "r8_FakeFakeFakepLaNtEdpLaNtEdpLaNtEd00"
 
 
 @pytest.fixture
