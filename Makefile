@@ -7,8 +7,16 @@ MANAGE := $(BIN)/python manage.py
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint config/constraints.txt --requirement .venv/wanted.txt
 WORKERS ?= 2
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+# Debian keeps nginx where not everybody looks for programs.
+NGINX := $(shell PATH="$$PATH:/usr/sbin" command -v nginx)
+CADDY := $(shell command -v caddy)
+PROXIES := $(and $(NGINX),$(CADDY))
+NPM := $(shell command -v npm)
+SLAPD := $(shell PATH="$$PATH:/usr/sbin" command -v slapd)
+# Asked when the tests begin, since the environment may be made just before.
+LDAP = $(and $(SLAPD),$(shell $(BIN)/python -c 'import django_auth_ldap; print("yes")' 2>/dev/null))
 
-.PHONY: setup demo run test lint format bench translations translations-check constraints clean
+.PHONY: setup ldap demo run test lint format bench translations translations-check constraints clean
 
 setup: .venv/.setup
 
@@ -30,6 +38,11 @@ setup: .venv/.setup
 	@$(INSTALL)
 	@touch $@
 
+# Sign-in by LDAP, for those who want it: needs Debian's packages libldap2-dev, libsasl2-dev, gcc and python3-dev.
+ldap: .venv/.setup
+	@$(BIN)/python config/pins.py ldap > .venv/wanted.txt
+	@$(INSTALL)
+
 MESSAGES := config/locale/es/LC_MESSAGES/django
 
 $(MESSAGES).mo: $(MESSAGES).po .venv/.setup
@@ -39,12 +52,19 @@ demo: setup $(MESSAGES).mo
 	@$(MANAGE) demo $(if $(ONCE),--once)
 
 run: setup $(MESSAGES).mo
-	@$(MANAGE) up $(if $(PORT),--port $(PORT))
+	@$(MANAGE) up --rehearsals $(if $(PORT),--port $(PORT))
 
-# The browser's tests need a browser: Debian's package chromium. CI installs it.
+# Some tests need more than Python: Debian's packages chromium, nginx and caddy, nodejs and npm, slapd (and `make ldap`), all of which CI
+# installs. These are the marks of those that are left out here.
+LEFT_OUT = $(strip $(if $(CHROMIUM),,browser) $(if $(PROXIES),,proxy) $(if $(NPM),,npm) $(if $(LDAP),,ldap))
+SPACE := $() $()
+
 test: .venv/.dev $(MESSAGES).mo
 	@$(if $(CHROMIUM),,echo "No Chromium here: the browser's tests are left out.")
-	@$(BIN)/python -m pytest -n $(WORKERS) $(if $(CHROMIUM),,-m "not browser") $(ARGS)
+	@$(if $(PROXIES),,echo "No nginx or no Caddy here: the tests of these proxies are left out.")
+	@$(if $(NPM),,echo "No npm here: the tests with Replicate's JavaScript client are left out.")
+	@$(if $(LDAP),,echo "No slapd here, or not the group ldap: the tests of LDAP are left out.")
+	@$(BIN)/python -m pytest -n $(WORKERS) $(if $(LEFT_OUT),-m "not ($(subst $(SPACE), or ,$(LEFT_OUT)))") $(ARGS)
 
 lint: .venv/.dev
 	@$(BIN)/ruff check .
@@ -73,7 +93,7 @@ translations-check: translations
 # Resolve every group anew and pin what comes out, with the hashes of all its files.
 constraints: .venv/bin/python
 	@$(BIN)/python -m pip --quiet install pip-tools
-	@{ echo pip; echo setuptools; $(BIN)/python config/pins.py --loose dev; } > .venv/wanted.txt
+	@{ echo pip; echo setuptools; $(BIN)/python config/pins.py --loose dev ldap; } > .venv/wanted.txt
 	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file config/constraints.txt .venv/wanted.txt
 
 clean:

@@ -1,17 +1,21 @@
 """The audit trail: who changed what, in one hash chain for each team and one for the platform."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, dropwhile, takewhile
 from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import Exists, F, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.callers import Caller
-from accounts.chain import BEGINNING, link
-from accounts.models import AuditHead, AuditLine, Team, User
+from accounts.chain import BEGINNING, START, Point, Verification, Walk, link
+from accounts.errors import NotFound
+from accounts.models import AuditAnchor, AuditHead, AuditLine, Team, User
 
 SECRET_FIELDS = re.compile(r"secret|passw|passphrase|(token|key|cookie|authorization)s?$", re.IGNORECASE)
 MASK = "***"
@@ -40,8 +44,7 @@ def record(
     """
     actor = caller.user if caller else by
     with transaction.atomic():
-        AuditHead.objects.get_or_create(team=team, defaults={"hash": BEGINNING})
-        head = AuditHead.objects.select_for_update(no_key=True).get(team=team)
+        head = lock(team)
         line = AuditLine(
             team=team,
             sequence=head.sequence + 1,
@@ -67,56 +70,80 @@ def record(
     return line
 
 
+def lock(team: Team | None) -> AuditHead:
+    """The end of the chain, locked until the caller's transaction is over; begun where there was none."""
+    AuditHead.objects.get_or_create(team=team, defaults={"hash": BEGINNING})
+    return AuditHead.objects.select_for_update(no_key=True).get(team=team)
+
+
 @dataclass(frozen=True)
-class Verification:
-    """What a walk along a chain found; `broken` names a line (its id, 0 if there is none left) and what is wrong there."""
+class Kept:
+    """A chain as the database keeps it, as of one moment: where it begins and ends, and its lines one by one."""
 
-    valid: bool
-    checked: int
-    broken: list[tuple[int, str]]
-
-
-def verify(team: Team | None) -> Verification:
-    """Walk along a chain from its beginning to its end and name every place where it was tampered with. Writers go on meanwhile."""
-    walk = _Walk()
-    lines = AuditLine.objects.filter(team=team).order_by("sequence")
-    for line in lines.iterator():
-        walk.step(line)
-    head = AuditHead.objects.filter(team=team).first() or AuditHead(team=team, hash=BEGINNING)
-    # Lines that were written while we walked; the head was read after them and knows them.
-    for line in lines.filter(sequence__gt=walk.sequence, sequence__lte=head.sequence).iterator():
-        walk.step(line)
-    if walk.sequence < head.sequence:
-        walk.broken.append((walk.id, f"The chain ends here, and {head.sequence - walk.sequence} lines after it are missing."))
-    elif walk.sequence > head.sequence:
-        walk.broken.append((walk.id, "The line stands behind the end of the chain."))
-    elif walk.hash != head.hash:
-        walk.broken.append((walk.id, "The line is not the one that the end of the chain was made of."))
-    return Verification(valid=not walk.broken, checked=walk.checked, broken=walk.broken)
+    begins: Point
+    # None for a part of the chain that does not reach its end.
+    ends: Point | None
+    is_cut: bool
+    lines: Iterator[AuditLine]
 
 
-@dataclass
-class _Walk:
-    """Where a walk along a chain stands."""
+def kept(team: Team | None) -> Kept:
+    """The team's chain from the newest anchor to its end, in constant memory. Writers go on meanwhile."""
+    anchor = AuditAnchor.objects.filter(team=team).order_by("-sequence")[:1]
+    head = AuditHead.objects.filter(team=team)
+    # Anchor and end are read by the same statement as the lines, hence as of the same moment.
+    found = AuditLine.objects.filter(team=team).annotate(
+        anchor_sequence=Coalesce(Subquery(anchor.values("sequence")), 0),
+        anchor_hash=Coalesce(Subquery(anchor.values("hash")), Value(BEGINNING)),
+        end_sequence=Coalesce(Subquery(head.values("sequence")), 0),
+        end_hash=Coalesce(Subquery(head.values("hash")), Value(BEGINNING)),
+    )
+    lines = found.filter(sequence__gt=F("anchor_sequence")).order_by("sequence").iterator(chunk_size=2000)
+    first = next(lines, None)
+    if first is None:
+        return _without_lines(team)
+    begins = Point(first.anchor_sequence, first.anchor_hash)
+    ends = Point(first.end_sequence, first.end_hash)
+    return Kept(begins=begins, ends=ends, is_cut=begins != START, lines=chain([first], lines))
 
-    id: int = 0
-    sequence: int = 0
-    hash: str = BEGINNING
-    checked: int = 0
-    broken: list[tuple[int, str]] = field(default_factory=list)
 
-    def step(self, line: AuditLine) -> None:
-        """Check one line against itself and the one before; a line that is wrong is believed for the next, so that only breaks show."""
-        if line.sequence != self.sequence + 1:
-            self.broken.append((line.pk, f"Lines {self.sequence + 1} to {line.sequence - 1} are missing before this one."))
-        elif line.previous_hash != self.hash:
-            self.broken.append((line.pk, "The line does not follow from the one before it."))
-        elif line.pk < self.id:
-            self.broken.append((line.pk, "The line stands in another's place."))
-        if line.hash != link(line.previous_hash, line.chained_fields()):
-            self.broken.append((line.pk, "The line was changed: its hash does not fit what it says."))
-        self.id, self.sequence, self.hash = line.pk, line.sequence, line.hash
-        self.checked += 1
+def _without_lines(team: Team | None) -> Kept:
+    """A chain that has not begun, or that somebody emptied."""
+    anchor = AuditAnchor.objects.filter(team=team).order_by("-sequence").first()
+    begins = Point(anchor.sequence, anchor.hash) if anchor else START
+    # Asked once more in one statement: a first line may have been written since.
+    emptied = AuditHead.objects.filter(team=team).filter(~Exists(AuditLine.objects.filter(team=team, sequence__gt=begins.sequence)))
+    head = emptied.first()
+    return Kept(begins=begins, ends=Point(head.sequence, head.hash) if head else begins, is_cut=False, lines=iter(()))
+
+
+def verify(team: Team | None, *, start_id: int | None = None, end_id: int | None = None) -> Verification:
+    """Walk along a chain from its beginning to its end and name every place where it was tampered with. Writers go on meanwhile.
+
+    From `start_id` on the hash before is taken as given; with `end_id` the walk ends there. Raises NotFound for a part
+    that has no line.
+    """
+    part = _part(team, start_id, end_id) if start_id or end_id else kept(team)
+    walk = Walk(part.begins, is_cut=part.is_cut)
+    for line in part.lines:
+        walk.step(line.as_link())
+    return walk.end(part.ends)
+
+
+def _part(team: Team | None, start_id: int | None, end_id: int | None) -> Kept:
+    whole = kept(team)
+    lines: Iterator[AuditLine] = dropwhile(lambda line: line.pk < (start_id or 0), whole.lines)
+    if end_id is not None:
+        lines = takewhile(lambda line: line.pk <= end_id, lines)
+    first = next(lines, None)
+    if first is None:
+        raise NotFound("The audit trail has no line there.", field="start_id" if start_id else "end_id")
+    return Kept(
+        begins=Point(first.sequence - 1, first.previous_hash) if start_id else whole.begins,
+        ends=whole.ends if end_id is None else None,
+        is_cut=whole.is_cut and not start_id and end_id is None,
+        lines=chain([first], lines),
+    )
 
 
 def _cut(text: object, length: int) -> str:

@@ -1,8 +1,8 @@
 """Who is calling: a person in a team, or a team's token, with their rights and the address they call from."""
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -18,6 +18,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # The name by which SimpleTuner's clients know a right, for refusals: the first of PERMISSIONS that asks for it.
 PERMISSION_OF_RIGHT: dict[Right, str] = {right: name for name, right in reversed(PERMISSIONS.items())}
+
+
+class TeamSuspended(NotPermitted):
+    """Staff have suspended the team: its work can be read, and nothing can be changed."""
+
+    code = "team_suspended"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,23 @@ class Caller:
         who = "This token" if self.token else f"Your role in {self.team}"
         hint = "Make a token with more scopes, or ask an owner of the team." if self.token else "Ask an owner of the team."
         raise NotPermitted(f"{who} does not allow this; it needs {name}.", hint=hint, details={"required_permission": name})
+
+
+@dataclass(frozen=True)
+class Staff:
+    """One of the platform's staff, who calls for the platform and not for a team."""
+
+    user: User
+    address: str
+
+
+def require_active(team: Team) -> None:
+    """Raises TeamSuspended, for whoever is about to change something of the team's."""
+    if team.is_suspended:
+        raise TeamSuspended(
+            f"The team {team} is suspended: its work can be read, and nothing can be changed.",
+            hint="Ask an administrator of this installation.",
+        )
 
 
 def address_of(request: HttpRequest) -> str:
@@ -96,9 +119,26 @@ def member_caller(request: HttpRequest, membership: Membership) -> Caller:
 
 def is_still_welcome(caller: Caller, *, now: datetime) -> bool:
     """Whether who was let in would be let in again: for what stays open for long."""
+    return renewed([caller], now=now)[0] is not None
+
+
+def renewed(callers: Sequence[Caller], *, now: datetime) -> list[Caller | None]:
+    """Each caller as they would be let in now, with the rights of now; None for who would not be. Two questions for however many."""
+    tokens = APIToken.objects.usable(now=now).select_related("team", "made_by").in_bulk({each.token.pk for each in callers if each.token})
+    people = [each for each in callers if each.token is None]
+    members = Membership.objects.select_related("team", "user").filter(
+        team__in={each.team.pk for each in people}, user__in={each.user.pk for each in people}, user__is_active=True
+    )
+    by_person = {(member.team_id, member.user_id): member for member in members}
+    return [_renewed(each, tokens, by_person) for each in callers]
+
+
+def _renewed(caller: Caller, tokens: dict[int, APIToken], members: dict[tuple[int, int], Membership]) -> Caller | None:
     if caller.token is not None:
-        return APIToken.objects.usable(now=now).filter(pk=caller.token.pk).exists()
-    return Membership.objects.filter(team=caller.team, user=caller.user, user__is_active=True).exists()
+        token = tokens.get(caller.token.pk)
+        return replace(caller, team=token.team, role=token.role, rights=token.rights, token=token) if token else None
+    found = members.get((caller.team.pk, caller.user.pk))
+    return replace(caller, team=found.team, user=found.user, role=found.role, rights=found.rights) if found else None
 
 
 def _address(text: str) -> Address | None:

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from accounts import audit
 from accounts.callers import Caller
 from accounts.errors import InvalidInput
-from accounts.models import Credential, CredentialHealth, CredentialKind, Team, User
+from accounts.models import Credential, CredentialHealth, CredentialKind, Membership, Team, User
 
 
 class ProviderAccount(Protocol):
@@ -39,9 +39,19 @@ def problem_with_replicate_token(text: str) -> str:
     return problem
 
 
+def problem_with_hub_token(text: str) -> str:
+    """What is wrong with the look of a Hugging Face token, in a sentence; "" if nothing is. The Hub is not asked."""
+    problem = _problem_with_text(text, "token")
+    if not problem and not text.startswith("hf_"):
+        return "A Hugging Face token begins with hf_. Copy it from https://huggingface.co/settings/tokens."
+    return problem
+
+
 def problem_with_secret(kind: str, text: str) -> str:
     """What is wrong with the look of a secret of this kind, in a sentence; "" if nothing is."""
-    return problem_with_replicate_token(text) if kind == CredentialKind.REPLICATE else _problem_with_text(text, "secret")
+    if kind == CredentialKind.REPLICATE:
+        return problem_with_replicate_token(text)
+    return problem_with_hub_token(text) if kind == CredentialKind.HUGGINGFACE else _problem_with_text(text, "secret")
 
 
 def save(
@@ -54,6 +64,7 @@ def save(
     user: User | None = None,
     name: str = "api_token",
     details: dict[str, Any] | None = None,
+    description: str = "",
 ) -> Credential:
     """Keep a secret of the team, or of one person (`user`) in it; the former one of that name stays only for jobs that have it.
 
@@ -74,6 +85,7 @@ def save(
             user=user,
             kind=kind,
             name=name,
+            description=description,
             secret=secret,
             fingerprint=fingerprint(secret),
             last_four=secret[-4:],
@@ -88,7 +100,7 @@ def save(
     return credential
 
 
-def remove(credential: Credential, *, by: User, caller: Caller | None = None) -> bool:
+def remove(credential: Credential, *, by: User, caller: Caller | None = None, reason: str = "") -> bool:
     """Offer a credential no more; jobs that were admitted with it keep it. Says whether it was still in use."""
     now = timezone.now()
     with transaction.atomic():
@@ -97,7 +109,7 @@ def remove(credential: Credential, *, by: User, caller: Caller | None = None) ->
             credential.removed_at = now
             audit.record(
                 team=credential.team, event_type="credential.deleted", action=f"Removed the credential {credential}", caller=caller, by=by,
-                target_type="credential", target_id=str(credential.pk), before=_described(credential),
+                target_type="credential", target_id=str(credential.pk), before=_described(credential), reason=reason,
             )  # fmt: skip
     return bool(removed)
 
@@ -115,10 +127,11 @@ def find(*, team: Team, user: User | None, kind: str, name: str = "api_token") -
     """The credential with which a person works in a team: their own there, else the team's, else the installation's.
 
     The installation's comes from the environment and is given only if SHARE_INSTALLATION_CREDENTIALS allows it.
-    Another team's is never looked at.
+    Another team's is never looked at, nor one of a person who has left the team, whose tokens may still work.
     """
-    mine = Credential.objects.in_use().filter(Q(user=user) | Q(user=None), team=team, kind=kind, name=name)
-    found = mine.order_by(F("user_id").asc(nulls_last=True)).first()
+    own = Q(user=user) & Exists(Membership.objects.filter(team=team, user=OuterRef("user")))
+    candidates = Credential.objects.in_use().filter(own | Q(user=None), team=team, kind=kind, name=name)
+    found = candidates.order_by(F("user_id").asc(nulls_last=True)).first()
     if found is None and settings.SHARE_INSTALLATION_CREDENTIALS:
         return _from_environment(CredentialKind(kind))
     return found

@@ -26,6 +26,25 @@ def decrypt(sealed: str) -> str:
         ) from None
 
 
+def is_current(sealed: str) -> bool:
+    """Whether the first key opens it."""
+    try:
+        Fernet(settings.ENCRYPTION_KEYS[0]).decrypt(sealed.encode())
+    except InvalidToken:
+        return False
+    return True
+
+
+def is_sealed(text: str) -> bool:
+    """Whether it looks like something that was encrypted: version byte 128 and the time, in base 64."""
+    return text.startswith("gAAAA")
+
+
+def renew(sealed: str) -> str:
+    """Encrypt with the first key what any of them opens. Raises ValueError as `decrypt`."""
+    return encrypt(decrypt(sealed))
+
+
 class EncryptedTextField(models.TextField):
     """Text that is encrypted in the database and clear in Python; it cannot be searched, and "" stays ""."""
 

@@ -43,3 +43,10 @@ class Conflict(Refusal):
 
     code = "conflict"
     status = 409
+
+
+class NotOffered(Refusal):
+    """SimpleTuner's API has it, and this platform does it another way, which the sentence says."""
+
+    code = "not_offered"
+    status = 501

@@ -4,7 +4,9 @@ from rest_framework.exceptions import NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from accounts import confirmation
 from accounts.callers import Caller
+from accounts.errors import NotPermitted
 from accounts.roles import Right
 
 # SimpleTuner's command line prints its sign-in help on the first two words.
@@ -18,6 +20,15 @@ class IsCaller(BasePermission):
         return bool(_caller(request))
 
 
+class IsPerson(BasePermission):
+    """Anybody who is known, also who names no team: 401 for nobody."""
+
+    def has_permission(self, request: Request, view: object) -> bool:
+        if not request.user or not request.user.is_authenticated:
+            raise NotAuthenticated(NOBODY)
+        return True
+
+
 def needs(right: Right, *, permission: str = "") -> type[BasePermission]:
     """The permission class that lets callers with this right through: 401 for nobody, 403 with the missing permission's name else."""
 
@@ -27,6 +38,24 @@ def needs(right: Right, *, permission: str = "") -> type[BasePermission]:
             return True
 
     return NeedsRight
+
+
+class ConfirmationRequired(NotPermitted):
+    """Somebody signed in long ago wants to change a secret."""
+
+    code = "confirmation_required"
+
+
+class IsConfirmed(BasePermission):
+    """For doors that give or take a secret: a person has signed in, or confirmed it, lately. A token is its own confirmation."""
+
+    def has_permission(self, request: Request, view: object) -> bool:
+        if _caller(request).token is None and not confirmation.is_recent(request._request):
+            raise ConfirmationRequired(
+                "You signed in some time ago; confirm that it is you first.",
+                hint="Confirm it under /accounts/reauthenticate/, then try again.",
+            )
+        return True
 
 
 def _caller(request: Request) -> Caller:

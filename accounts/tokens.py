@@ -14,6 +14,7 @@ import string
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -21,9 +22,9 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.callers import Caller, is_within
-from accounts.errors import InvalidInput, NotPermitted
-from accounts.models import APIToken, Membership, Team, User
-from accounts.roles import Scope
+from accounts.errors import Conflict, InvalidInput, NotPermitted
+from accounts.models import APIToken, APITokenQuerySet, Membership, Team, User
+from accounts.roles import PERMISSIONS, RIGHTS_OF_SCOPE, Right, Role, Scope, names_of
 
 PREFIX = "th_"
 # In this order also the digits of the checksum.
@@ -33,6 +34,7 @@ SECRET_LENGTH = 43
 CHECK_LENGTH = 6
 FORM = re.compile(rf"th_[0-9A-Za-z]{{{ID_LENGTH + SECRET_LENGTH + CHECK_LENGTH}}}")
 LAST_USED_EVERY = timedelta(minutes=1)
+LONGEST_OVERLAP = timedelta(days=7)
 
 
 class AddressNotAllowed(NotPermitted):
@@ -53,7 +55,8 @@ def create(
 ) -> tuple[APIToken, str]:
     """Make a token with the maker's role of today, and return it with its text, which is kept nowhere.
 
-    `expires_in` None means never. Where a token makes another (`caller`), it gives no scope that it lacks itself.
+    `expires_in` None means never. Where a token makes another (`caller`), it gives no scope that it lacks itself, both
+    share its spend limit, and the new one works from nowhere else unless said.
 
     Raises InvalidInput, and NotPermitted for a maker who is not a member of the team.
     """
@@ -66,7 +69,8 @@ def create(
     if expires_in is not None and expires_in <= timedelta(0):
         raise InvalidInput("A token must expire in the future, or never.", field="expires_in")
     chosen = _checked_scopes(scopes, caller)
-    networks = _checked_addresses(allowed_addresses)
+    parent = caller.token if caller else None
+    networks = _checked_addresses(allowed_addresses) or (parent.allowed_addresses if parent else [])
     now = timezone.now()
     plain = _generate()
     with transaction.atomic():
@@ -76,24 +80,127 @@ def create(
             name=name[:100],
             key_id=_key_id(plain),
             secret_hash=_digest(plain),
-            role=caller.role if caller and caller.token else membership.role,
+            role=caller.role if caller and parent else membership.role,
             scopes=chosen,
             allowed_addresses=networks,
+            origin_id=parent.origin_key if parent else None,
             created_at=now,
             expires_at=None if expires_in is None else now + expires_in,
         )
-        after = {
-            "name": token.name,
-            "role": token.role,
-            "scopes": chosen,
-            "allowed_addresses": networks,
-            "expires_at": token.expires_at,
-        }
         audit.record(
             team=team, event_type="api_key.created", action=f"Made the API token {token}", caller=caller, by=by,
-            target_type="api_key", target_id=token.key_prefix, after=after,
+            target_type="api_key", target_id=token.key_prefix, after=_audited(token),
         )  # fmt: skip
     return token, plain
+
+
+def scopes_for(caller: Caller, permissions: Sequence[str] | None) -> list[str]:
+    """The scopes of a token that may do what these permissions of SimpleTuner's name, and nothing beyond; None means all that one has.
+
+    A scope is taken if all that it would give this caller is named; reading goes with every one. Raises InvalidInput for a name
+    that is unknown, that the caller lacks, or that comes with no scope but together with others.
+    """
+    own = caller.token.scopes if caller.token else Scope.values
+    if permissions is None:
+        return list(own)
+    wanted = {_right_named(caller, name) for name in permissions}
+    beyond_reading = {scope: (RIGHTS_OF_SCOPE[Scope(scope)] & caller.rights) - {Right.READ} for scope in own}
+    fitting = [scope for scope, rights in beyond_reading.items() if scope == Scope.READ or (rights and rights <= wanted)]
+    if left := sorted(wanted - {Right.READ}.union(*(beyond_reading[scope] for scope in fitting))):
+        raise InvalidInput(_companions(caller, own, left[0], wanted), field="scoped_permissions")
+    return fitting
+
+
+def _right_named(caller: Caller, name: str) -> Right:
+    right = PERMISSIONS.get(name)
+    if right is None:
+        raise InvalidInput(f"No API key can have the permission {name[:60]!r}.", field="scoped_permissions")
+    if not caller.may(right):
+        raise InvalidInput(f"You lack the permission {name} yourself.", field="scoped_permissions")
+    return right
+
+
+def _companions(caller: Caller, own: Sequence[str], right: Right, wanted: set[Right]) -> str:
+    """Which permissions must be named as well, since they come in one scope."""
+    scope = next(scope for scope in own if right in RIGHTS_OF_SCOPE[Scope(scope)])
+    missing = names_of((RIGHTS_OF_SCOPE[Scope(scope)] & caller.rights) - wanted - {Right.READ})
+    named = names_of(frozenset({right}))[0]
+    return f"{named} comes in one scope ({scope}) with {', '.join(missing)}: name one permission of each, too, or leave it out."
+
+
+def rotate(token: APIToken, *, by: User, overlap: timedelta = timedelta(0), caller: Caller | None = None) -> tuple[APIToken, str]:
+    """Put a token in another's place, with the same rights for as long again, and return it with its text, which is kept nowhere.
+
+    The former one works on for `overlap` (0 to 7 days) beside it. Both act in the name of whoever made the first, and
+    share its spend limit. Whoever rotates gives no role or scope beyond their own.
+
+    Raises InvalidInput, Conflict for a token that opens no door or was replaced before, and NotPermitted.
+    """
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        raise InvalidInput("The former token can work on for 0 to 7 days.", field="overlap")
+    membership = Membership.objects.filter(team=token.team_id, user=by).first()
+    if membership is None:
+        raise NotPermitted("Only a member of the team can rotate its tokens.")
+    now = timezone.now()
+    plain = _generate()
+    with transaction.atomic():
+        former = APIToken.objects.select_for_update(of=("self",), no_key=True).select_related("team", "made_by").get(pk=token.pk)
+        _require_rotatable(former, now=now)
+        _checked_scopes(former.scopes, caller)
+        successor = APIToken.objects.create(
+            team=former.team,
+            made_by=former.made_by,
+            name=former.name,
+            key_id=_key_id(plain),
+            secret_hash=_digest(plain),
+            role=_lower(former.role, caller.role if caller and caller.token else membership.role),
+            scopes=former.scopes,
+            allowed_addresses=former.allowed_addresses,
+            origin_id=former.origin_key,
+            created_at=now,
+            expires_at=None if former.expires_at is None else now + (former.expires_at - former.created_at),
+        )
+        APIToken.objects.filter(pk=former.pk).update(replaced_by=successor, revoked_at=now + overlap)
+        token.replaced_by, token.revoked_at = successor, now + overlap
+        audit.record(
+            team=former.team, event_type="api_key.rotated", action=f"Rotated the API token {former}", caller=caller, by=by,
+            target_type="api_key", target_id=former.key_prefix,
+            before={"expires_at": former.expires_at, "role": former.role},
+            after=_audited(successor) | {"replaced_by": successor.key_prefix, "works_until": now + overlap},
+        )  # fmt: skip
+    return successor, plain
+
+
+def visible_to(caller: Caller) -> APITokenQuerySet:
+    """Those that a caller may see, rotate and revoke: their own, and with the right to manage the whole team's. Newest first."""
+    found = caller.team.api_tokens.select_related("made_by", "replaced_by").with_maker_here().order_by("-created_at", "-pk")
+    return found if caller.may(Right.MANAGE) else found.filter(made_by=caller.user)
+
+
+def describe(token: APIToken) -> dict[str, Any]:
+    """What a token is and may do, in plain values and without its secret; how its spend limits stand is billing's to add.
+
+    `permissions` are SimpleTuner's names. `works_until` is set while a rotation's overlap lasts.
+    """
+    return {
+        "id": token.pk,
+        "name": token.name,
+        "key_prefix": token.key_prefix,
+        "team": token.team.slug,
+        "team_name": token.team.name,
+        "made_by": token.made_by.username if token.made_by else None,
+        "role": token.role,
+        "scopes": token.scopes,
+        "permissions": [name for name, right in PERMISSIONS.items() if right in token.rights],
+        "allowed_addresses": token.allowed_addresses,
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+        "works_until": token.revoked_at,
+        "replaced_by": token.replaced_by.key_prefix if token.replaced_by else None,
+        "last_used_at": token.last_used_at,
+        "last_used_address": token.last_used_address,
+        "last_used_endpoint": token.last_used_endpoint or None,
+    }
 
 
 def find(plain: str, *, address: str, now: datetime) -> APIToken | None:
@@ -164,6 +271,31 @@ def _key_id(plain: str) -> str:
 def _digest(plain: str) -> str:
     # A fast hash is enough: the secret has 256 bits and cannot be guessed from it.
     return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _audited(token: APIToken) -> dict[str, Any]:
+    """What an audit line says of a new token."""
+    return {
+        "name": token.name,
+        "role": token.role,
+        "scopes": token.scopes,
+        "allowed_addresses": token.allowed_addresses,
+        "expires_at": token.expires_at,
+    }
+
+
+def _require_rotatable(token: APIToken, *, now: datetime) -> None:
+    if token.replaced_by_id is not None:
+        raise Conflict("This token was replaced before.", hint="Rotate the one that took its place.")
+    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
+        raise Conflict("This token works no more.", hint="Make a new one.")
+    if token.made_by_id is None:
+        raise Conflict("The account of whoever made this token was deleted, so it opens nothing.", hint="Make a new one.")
+
+
+def _lower(role: str, other: str) -> str:
+    """The one of two roles that may less."""
+    return min(Role(role), Role(other), key=list(Role).index)
 
 
 def _checked_scopes(scopes: Sequence[str], caller: Caller | None) -> list[str]:

@@ -4,17 +4,25 @@ from django.contrib.auth.decorators import login_not_required
 from django.urls import path
 from django.views.i18n import set_language
 
-from accounts import views
+from accounts import audit_views, invite_views, member_views, team_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("profile/", views.profile, name="profile"),
     # Whoever signs in may choose the language first.
     path("language/", login_not_required(set_language), name="set_language"),
-    path("t/<slug:team>/members/", views.member_list, name="members"),
-    path("t/<slug:team>/members/add/", views.member_add, name="member_add"),
-    path("t/<slug:team>/members/<int:membership_id>/", views.member_change, name="member_change"),
+    path("teams/new/", team_views.new, name="team_new"),
+    path("invites/<str:secret>/", invite_views.accept, name="invite"),
+    path("t/<slug:team>/members/", member_views.index, name="members"),
+    path("t/<slug:team>/members/invite/", member_views.invite, name="member_invite"),
+    path("t/<slug:team>/members/invites/<int:invite_id>/", member_views.invite_change, name="invite_change"),
+    path("t/<slug:team>/members/leave/", member_views.leave, name="member_leave"),
+    path("t/<slug:team>/members/<int:membership_id>/", member_views.change, name="member_change"),
+    path("t/<slug:team>/members/<int:membership_id>/hand-over/", member_views.hand_over, name="member_hand_over"),
+    path("t/<slug:team>/help/roles/", team_views.roles, name="roles"),
     path("t/<slug:team>/settings/", views.settings, name="settings"),
-    path("t/<slug:team>/settings/tokens/", views.token_list, name="tokens"),
-    path("t/<slug:team>/settings/tokens/new/", views.token_new, name="token_new"),
-    path("t/<slug:team>/settings/tokens/<int:token_id>/revoke/", views.token_revoke, name="token_revoke"),
+    path("t/<slug:team>/settings/general/", team_views.general, name="team_general"),
+    path("t/<slug:team>/audit/", audit_views.index, name="audit"),
+    path("t/<slug:team>/audit/verify/", audit_views.verify, name="audit_verify"),
+    path("t/<slug:team>/audit/export/<slug:form>/", audit_views.export, name="audit_export"),
 ]

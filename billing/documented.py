@@ -9,6 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from accounts.models import Team
+from billing import limits
 from billing.limits import WARNING_PERCENT
 from billing.models import LimitAction, LimitPeriodKind, LimitScope, SpendLimit, SpendLimitQuerySet
 from billing.prices import dollars
@@ -54,20 +55,26 @@ def save(team: Team, limit: CostLimit) -> None:
 
 @dataclass(frozen=True)
 class Standing:
-    """The cost limit beside what its period has seen. `percent` is of the amount, 100 of an amount of 0 that is on."""
+    """The cost limit beside what its period has seen. `percent` is of the room, 100 of a room of 0 that is on."""
 
     limit: CostLimit
     spending: Spending
+    top_up: int = 0
+
+    @property
+    def room(self) -> int:
+        """The amount with the period's top-ups."""
+        return self.limit.amount + self.top_up
 
     @property
     def percent(self) -> float:
-        if not self.limit.amount:
+        if not self.room:
             return 100.0 if self.limit.is_enabled else 0.0
-        return round(self.spending.total * 100 / self.limit.amount, 2)
+        return round(self.spending.total * 100 / self.room, 2)
 
     @property
     def is_exceeded(self) -> bool:
-        return self.limit.is_enabled and self.spending.total >= self.limit.amount
+        return self.limit.is_enabled and self.spending.total >= self.room
 
     @property
     def is_warning(self) -> bool:
@@ -79,13 +86,14 @@ class Standing:
         if not self.is_warning:
             return ""
         fact = "Spending limit exceeded" if self.is_exceeded else "Approaching limit"
-        return f"{fact}: {dollars(self.spending.total)} / {dollars(self.limit.amount)} ({self.limit.period})"
+        return f"{fact}: {dollars(self.spending.total)} / {dollars(self.room)} ({self.limit.period})"
 
 
 def standing(team: Team, *, now: datetime) -> Standing:
     """How the team's cost limit stands in its current period."""
     limit = read(team)
-    return Standing(limit, in_period(team, limit.period, now=now))
+    top_up = sum(status.top_up for status in limits.standing(_rows(team).enabled(), now=now).values())
+    return Standing(limit, in_period(team, limit.period, now=now), top_up)
 
 
 def _rows(team: Team) -> SpendLimitQuerySet:

@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from django.db import transaction
-from django.db.models import F, Q, Sum
+from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from structlog.contextvars import get_contextvars
 
-from accounts.audit import Verification
-from accounts.chain import BEGINNING, link
+from accounts import exports
+from accounts.chain import BEGINNING, START, Point, Verification, Walk, link
 from accounts.models import Team
+from billing.exports import LEDGER, ON_CHARGED, ON_HELD
 from billing.models import Hold, LedgerHead, LedgerLine, LineKind, PriceLine
-
-# What a line does to the running totals.
-ON_HELD = {LineKind.HOLD: 1, LineKind.CHARGE: -1, LineKind.RELEASE: -1}
-ON_CHARGED = {LineKind.CHARGE: 1, LineKind.ADJUST: 1}
 
 
 @dataclass(frozen=True)
@@ -86,38 +84,57 @@ def _locked_head(team: Team) -> LedgerHead:
 
 def totals(team: Team) -> Totals:
     """The sums over the team's lines, to compare the stored ones with."""
+    return totals_of(LedgerLine.objects.filter(team=team))
+
+
+def totals_of(lines: QuerySet[LedgerLine]) -> Totals:
+    """What some lines do to the totals."""
     kinds = {kind: Coalesce(Sum("amount", filter=Q(kind=kind)), 0) for kind in LineKind.values}
-    sums = LedgerLine.objects.filter(team=team, is_rehearsal=False).aggregate(**kinds)
+    sums = lines.filter(is_rehearsal=False).order_by().aggregate(**kinds)
     return Totals(
         held=sum(sign * int(sums[kind]) for kind, sign in ON_HELD.items()),
         charged=sum(sign * int(sums[kind]) for kind, sign in ON_CHARGED.items()),
     )
 
 
-def verify(team: Team) -> Verification:
-    """Walk the team's chain and name (by key) every line that was changed, removed, moved or put in. Writers go on meanwhile."""
-    broken: list[tuple[int, str]] = []
-    checked = 0
-    last = LedgerLine(pk=0, sequence=0, hash=BEGINNING)
+@dataclass(frozen=True)
+class Kept:
+    """A team's chain as the database keeps it, as of one moment: where it ends, and its lines one by one."""
+
+    ends: Point
+    lines: Iterator[LedgerLine]
+
+
+def kept(team: Team) -> Kept:
+    """The team's whole chain in its order, in constant memory. Writers go on meanwhile."""
     # The end of the chain is read by the same statement as the lines, hence as of the same moment.
     end = {"end": F("team__ledger_head__sequence"), "end_hash": F("team__ledger_head__hash")}
-    for line in LedgerLine.objects.filter(team=team).annotate(**end).order_by("sequence").iterator(chunk_size=2000):
-        broken += [(line.pk, reason) for reason in _faults(line, after=last)]
-        checked, last = checked + 1, line
-    if checked and (last.sequence, last.hash) != (last.end, last.end_hash):  # type: ignore[attr-defined]
-        broken.append((last.pk, f"The chain must end with line {last.end}, not with this one."))  # type: ignore[attr-defined]
-    if LedgerHead.objects.filter(team=team, sequence__gt=0, team__ledger_lines=None).exists():
-        broken.append((0, "All lines are missing."))
-    return Verification(valid=not broken, checked=checked, broken=broken)
+    lines = LedgerLine.objects.filter(team=team).annotate(**end).order_by("sequence").iterator(chunk_size=2000)
+    first = next(lines, None)
+    if first is not None:
+        ends = Point(first.end or 0, first.end_hash or BEGINNING)  # type: ignore[attr-defined]  # annotated
+        return Kept(ends=ends, lines=chain([first], lines))
+    # Not begun, or emptied; asked once more in one statement, since a first line may have been written meanwhile.
+    head = LedgerHead.objects.filter(team=team, team__ledger_lines=None).first()
+    return Kept(ends=Point(head.sequence, head.hash) if head else START, lines=iter(()))
 
 
-def _faults(line: LedgerLine, *, after: LedgerLine) -> Iterator[str]:
-    if line.sequence != after.sequence + 1:
-        yield f"Lines {after.sequence + 1} to {line.sequence - 1} are missing before it."
-    elif line.previous_hash != after.hash:
-        yield "It does not follow from the line before it."
-    if line.hash != link(line.previous_hash, line.chained_fields()):
-        yield "It was changed: its hash does not fit what it says."
+def verify(team: Team) -> Verification:
+    """Walk the team's chain and name (by its number) every line that was changed, removed, moved or put in. Writers go on meanwhile."""
+    whole = kept(team)
+    walk = Walk()
+    for line in whole.lines:
+        walk.step(line.as_link())
+    return walk.end(whole.ends)
+
+
+def records(team: Team) -> Iterator[exports.Record]:
+    """The whole ledger as an export tells it, in constant memory."""
+    whole = kept(team)
+    yield exports.begin_record(team.slug, START, LEDGER)
+    for line in whole.lines:
+        yield exports.line_record(line.as_link(), LEDGER)
+    yield exports.end_record(whole.ends, LEDGER)
 
 
 def unbalanced_holds(team: Team) -> list[tuple[int, str]]:

@@ -17,11 +17,11 @@ def bounds(kind: str, moment: datetime, *, time_zone: str, first_weekday: int) -
     zone = ZoneInfo(time_zone)
     first = _first_day(kind, moment.astimezone(zone).date(), first_weekday)
     # Where the clock went back over midnight, a date comes twice; the beginnings decide, not the date.
-    if moment < _beginning(first, zone):
+    if moment < beginning(first, zone):
         first = _first_day(kind, first - DAY, first_weekday)
-    elif moment >= _beginning(_next_first_day(kind, first), zone):
+    elif moment >= beginning(_next_first_day(kind, first), zone):
         first = _next_first_day(kind, first)
-    return _beginning(first, zone), _beginning(_next_first_day(kind, first), zone)
+    return beginning(first, zone), beginning(_next_first_day(kind, first), zone)
 
 
 def _first_day(kind: str, day: date, first_weekday: int) -> date:
@@ -41,5 +41,6 @@ def _next_first_day(kind: str, first: date) -> date:
     return first + (7 * DAY if kind == "weekly" else DAY)
 
 
-def _beginning(day: date, zone: ZoneInfo) -> datetime:
+def beginning(day: date, zone: ZoneInfo) -> datetime:
+    """The UTC instant at which a day begins in a zone."""
     return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)

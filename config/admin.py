@@ -10,13 +10,34 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 SECTIONS = [
-    (_("What is running?"), ["jobs.job", "jobs.queuesettings", "jobs.approvalrequest", "jobs.artifact", "jobs.resultdelivery"]),
-    (_("Who spends?"), ["billing.spendlimit", "billing.limitperiod", "billing.hold", "billing.ledgerline", "billing.priceline"]),
-    (_("What is broken?"), ["webhooks.delivery", "accounts.credential", "jobs.launchintent"]),
-    (_("What changed?"), ["accounts.auditline"]),
-    (_("Who is here?"), ["accounts.team", "accounts.user", "accounts.membership", "accounts.apitoken"]),
+    (
+        _("What is running?"),
+        ["jobs.job", "jobs.queuesettings", "jobs.approvalrequest", "jobs.approvalrule", "jobs.artifact", "jobs.resultdelivery"],
+    ),
+    (
+        _("Who spends?"),
+        ["billing.spendlimit", "billing.limitperiod", "billing.hold", "billing.ledgerline", "billing.priceline", "billing.invoice"],
+    ),
+    (
+        _("What is broken?"),
+        [
+            *("webhooks.delivery", "accounts.credential", "jobs.accountwatch", "jobs.launchintent", "jobs.strayrun"),
+            *("jobs.providerstatus", "accounts.letter"),
+        ],
+    ),
+    (_("What changed?"), ["accounts.auditline", "accounts.auditanchor", "accounts.auditforwarding"]),
+    (
+        _("Who is here?"),
+        [
+            *("accounts.team", "accounts.user", "accounts.membership", "accounts.invite", "accounts.apitoken"),
+            *("accounts.resourcerule", "accounts.registration", "accounts.organization"),
+        ],
+    ),
     (_("What can be trained?"), ["jobs.trainer", "jobs.trainerversion", "jobs.trainingconfig", "jobs.dataset", "jobs.providersettings"]),
 ]
+
+# What is no list of rows, by its section.
+REPORTS = {_("Who spends?"): (_("Spend by team"), "admin_spend")}
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -35,6 +56,9 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             for label in labels
             if label in visible
         ]
+        if title in REPORTS and request.user.is_staff:
+            label, name = REPORTS[title]
+            items.insert(0, {"title": label, "link": reverse_lazy(name)})
         if items:
             sections.append({"title": title, "items": items, "separator": True})
     return sections

@@ -10,12 +10,16 @@ import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.utils import timezone
 from rest_framework import exceptions, parsers, renderers
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.encoders import JSONEncoder
 
-from accounts.errors import Refusal
+from accounts import denials
+from accounts.authentication import known_caller
+from accounts.errors import NotPermitted, Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +132,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     request = context.get("request")
     fields: dict[str, Any]
     headers: dict[str, str] = {}
+    if isinstance(exc, NotPermitted):
+        _note_denial(context["request"], exc)
     if (known := known_fault(exc)) is not None:
         fields, headers = known
     elif isinstance(exc, exceptions.ValidationError):
@@ -152,6 +158,15 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     else:
         return None
     return Response(error_body(request, **fields), status=fields["status"], headers=headers)
+
+
+def _note_denial(request: Request, denied: NotPermitted) -> None:
+    """Leave a line of a change that a member or a token may not make. Reading too much is no event."""
+    caller = known_caller(request._request)
+    if caller is not None and request.method not in SAFE_METHODS:
+        permission = denied.details.get("required_permission") or denied.code
+        asked_for = f"{request.method} {request.path}"
+        denials.note(caller, permission=permission, asked_for=asked_for, now=timezone.now())
 
 
 def known_fault(error: Exception) -> tuple[dict[str, Any], dict[str, str]] | None:

@@ -26,6 +26,11 @@ def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
     return _answer(request, 404, "Not found.")
 
 
+def too_many_requests(request: HttpRequest) -> HttpResponse:
+    """django-allauth asks for this page when somebody signs in, resets or signs up too often."""
+    return _answer(request, 429, "Rate limit exceeded. Please try again later.")
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     return _answer(request, 500, "Something went wrong here. It was logged; give the request id to an administrator.")
 

@@ -7,7 +7,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 # What a secret looks like: Replicate's and the Hub's tokens, our own tokens and storage keys, webhook
-# secrets, authorization headers, presigned queries and passwords inside URLs.
+# secrets, authorization headers, presigned queries, links of invites and approvals, and passwords inside URLs.
 SECRETS = re.compile(
     r"r8_[A-Za-z0-9]{8,}"
     r"|hf_[A-Za-z0-9]{8,}"
@@ -16,6 +16,8 @@ SECRETS = re.compile(
     r"|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=X-Amz-Signature=)[0-9a-f]{16,}"
     r"|(?<=Signature=)[0-9a-f]{40,}"
+    r"|(?<=/invites/)[A-Za-z0-9_-]{16,}"
+    r"|(?<=/approvals/by-mail/)[A-Za-z0-9_:-]{16,}"
     r"|(?<=callback=)[A-Za-z0-9_-]{16,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )

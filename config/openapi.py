@@ -9,7 +9,10 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
+
+from config import pacing
 
 Endpoint = tuple[str, str, str, Any]
 
@@ -22,6 +25,16 @@ PLAIN = {
     ("/api/cloud/storage/{bucket}/{key}", "get"): "Read an object, as S3 does; HEAD, PUT, POST and DELETE work as there.",
 }
 OPEN = ("/api/cloud/health/live", "/api/cloud/health/ready", "/api/webhooks/replicate")
+
+
+PACE_HEADERS = [
+    OpenApiParameter(name, int, OpenApiParameter.HEADER, description=description, response=True)
+    for name, description in {
+        "X-RateLimit-Limit": "Calls that the caller may make in a window of time.",
+        "X-RateLimit-Remaining": "Calls that are left of them.",
+        "X-RateLimit-Reset": "When counting begins anew, in Unix seconds. A refusal (429) says in Retry-After how many seconds to wait.",
+    }.items()
+]
 
 
 class FieldError(serializers.Serializer[Any]):
@@ -57,6 +70,9 @@ class Documented(AutoSchema):
         said = super().get_summary() or self.get_description()
         return re.split(r"(?<=[.:;])\s", said, maxsplit=1)[0].rstrip(".:;") if said else None
 
+    def get_override_parameters(self) -> Any:
+        return PACE_HEADERS if pacing.is_limited(self.method, self.path) else []
+
     def get_request_serializer(self) -> Any:
         return OpenApiTypes.OBJECT if self.method in ("POST", "PUT", "PATCH") else None
 
@@ -64,8 +80,8 @@ class Documented(AutoSchema):
         return {200: OpenApiTypes.OBJECT, "default": RefusalBody}
 
     def get_tags(self) -> list[str]:
-        parts = self.path.strip("/").split("/")
-        return [parts[2] if parts[1] == "cloud" and len(parts) > 2 else parts[1]]
+        parts = self.path.strip("/").removeprefix("api/").split("/")
+        return [parts[1] if parts[0] == "cloud" and len(parts) > 1 else parts[0]]
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -90,6 +106,20 @@ class CookieScheme(OpenApiAuthenticationExtension):
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class StaffScheme(CookieScheme):
+    """The same session, where staff may also name the platform by ?team=platform."""
+
+    target_class = "accounts.authentication.StaffOrMemberAuthentication"
+    name = "staff"
+
+
+class PersonScheme(CookieScheme):
+    """The same session for what is about people, where no team need be named."""
+
+    target_class = "accounts.authentication.PersonAuthentication"
+    name = "person"
 
 
 def operation_id(method: str, path: str) -> str:

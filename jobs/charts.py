@@ -1,14 +1,18 @@
-"""A line over steps as numbers for an SVG: scaled, thinned out and smoothed. Pure: values in, values out."""
+"""Lines over steps and bars over days as numbers for an SVG: scaled, thinned out and smoothed. Pure: values in, values out."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 WIDTH, HEIGHT = 1000, 240
 MOST_POINTS = 400
 MOST_ROWS = 50
 # Weight of what came before in the smooth line: what trainers' own dashboards start with.
 SMOOTHING = 0.85
+
+# How much of its day's place a bar takes.
+BAR_SHARE = 0.72
 
 Point = tuple[int, float]
 
@@ -41,12 +45,12 @@ def loss_chart(points: Sequence[Point]) -> Chart | None:
 
     def place(line: Sequence[Point]) -> str:
         across, up = WIDTH / max(1, end - start), HEIGHT / (top - bottom)
-        return " ".join(f"{(step - start) * across:.1f},{(top - loss) * up:.1f}" for step, loss in _thinned(line, MOST_POINTS))
+        return " ".join(f"{(step - start) * across:.1f},{(top - loss) * up:.1f}" for step, loss in line)
 
     ticks = round((top - bottom) / tick)
     return Chart(
-        raw=place(points),
-        smooth=place(_smoothed(points)),
+        raw=place(_outline(points, MOST_POINTS)),
+        smooth=place(_thinned(_smoothed(points), MOST_POINTS)),
         y_ticks=[top - number * tick for number in range(ticks + 1)],
         decimals=max(0, -math.floor(math.log10(tick))),
         x_ticks=[start + (end - start) * quarter // 4 for quarter in range(5)],
@@ -56,6 +60,71 @@ def loss_chart(points: Sequence[Point]) -> Chart | None:
         lowest=min(points, key=lambda point: point[1]),
         rows=_thinned(points, MOST_ROWS),
     )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One day: what is settled, and what is held above it, in micro-dollars and as places in the box."""
+
+    day: date
+    settled: int
+    held: int
+    x: float
+    settled_y: float
+    settled_height: float
+    held_y: float
+    held_height: float
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of one width in a box of WIDTH by HEIGHT. Ticks are micro-dollars; a few of the days are named."""
+
+    bars: list[Bar]
+    bar_width: float
+    y_ticks: list[int]
+    grid: list[int]
+    x_ticks: list[date]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def day_bars(days: Sequence[tuple[date, int, int]]) -> Bars | None:
+    """The chart of money by day, from (day, settled, held) in micro-dollars; None where there is none."""
+    if not any(settled or held for _, settled, held in days):
+        return None
+    lowest = min(0, *(settled for _, settled, _ in days))
+    bottom, top, tick = _scale(float(lowest), float(max(max(settled, 0) + held for _, settled, held in days)))
+    ticks, up, step = round((top - bottom) / tick), HEIGHT / (top - bottom), WIDTH / len(days)
+
+    def bar(number: int, day: date, settled: int, held: int) -> Bar:
+        upper, lower = max(settled, 0), min(settled, 0)
+        return Bar(
+            day=day,
+            settled=settled,
+            held=held,
+            x=round(number * step + step * (1 - BAR_SHARE) / 2, 2),
+            settled_y=round((top - upper) * up, 2),
+            settled_height=round((upper - lower) * up, 2),
+            held_y=round((top - upper - held) * up, 2),
+            held_height=round(held * up, 2),
+        )
+
+    return Bars(
+        bars=[bar(number, *day) for number, day in enumerate(days)],
+        bar_width=round(step * BAR_SHARE, 2),
+        y_ticks=[round(top - number * tick) for number in range(ticks + 1)],
+        grid=[HEIGHT * number // ticks for number in range(ticks + 1)],
+        x_ticks=[days[number][0] for number in _evenly(len(days))],
+    )
+
+
+def _evenly(count: int) -> list[int]:
+    """A few of so many places, the first and the last among them, at distances as even as can be."""
+    if count <= 2:
+        return list(range(count))
+    named = next((ticks for ticks in (5, 4, 3) if (count - 1) % (ticks - 1) == 0), 5)
+    return [round(number * (count - 1) / (named - 1)) for number in range(named)]
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
@@ -74,6 +143,18 @@ def _smoothed(points: Sequence[Point]) -> list[Point]:
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         line.append((step, mean / (1 - SMOOTHING**count)))
     return line
+
+
+def _outline(points: Sequence[Point], most: int) -> list[Point]:
+    """The first and the last point, and of each stretch between them the lowest and the highest."""
+    if len(points) <= most:
+        return list(points)
+    stride = math.ceil(2 * len(points) / most)
+    stretches = [points[start : start + stride] for start in range(0, len(points), stride)]
+    kept = {points[0], points[-1]}
+    for stretch in stretches:
+        kept |= {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
+    return sorted(kept)
 
 
 def _thinned(points: Sequence[Point], most: int) -> list[Point]:

@@ -7,6 +7,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_GET, require_http_methods
@@ -20,7 +21,7 @@ from accounts.roles import Right
 from jobs import thumbnails
 from jobs.forms import DatasetForm, UploadForm
 from jobs.models import Dataset, DatasetFile, DatasetVersion
-from jobs.services import datasets
+from jobs.services import datasets, storage_quotas
 
 PAGE_SIZE = 60
 
@@ -58,6 +59,7 @@ def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     if version is None:
         return render(request, "jobs/dataset_new.html", {"team": team, "form": form})
     messages.success(request, _("The dataset was added."))
+    _warn(request)
     return redirect("jobs:dataset", team.slug, version.dataset_id)
 
 
@@ -76,7 +78,14 @@ def add(request: HttpRequest, *, team: Team, dataset_id: int) -> HttpResponse:
         messages.warning(request, _("These are the files of the newest version, so nothing was added."))
     else:
         messages.success(request, _("Version %(number)s was added.") % {"number": version.number})
+        _warn(request)
     return redirect("jobs:dataset", team.slug, dataset.pk)
+
+
+def _warn(request: HttpRequest) -> None:
+    """Say of which quota of storage little is left."""
+    for warning in storage_quotas.warnings(_caller(request)):
+        messages.warning(request, format_html('<span lang="en">{}</span>', warning))
 
 
 def _kept(form: UploadForm, keep: Callable[[], DatasetVersion]) -> DatasetVersion | None:

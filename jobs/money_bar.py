@@ -1,4 +1,4 @@
-"""The money bar: of the limits that refuse, the one with the least left."""
+"""The money bar: of the limits that refuse, the one with the least left; where none does, of the others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,16 +7,20 @@ from datetime import datetime
 from accounts.models import Team, User
 from billing import services as billing
 from billing.limits import LimitStatus
-from billing.models import LimitAction, LimitPeriodKind, LimitScope
+from billing.models import LimitAction, LimitScope
 
 TIGHT_PERCENT = 90
 
 
 @dataclass(frozen=True)
 class MoneyBar:
-    """The limit that will refuse first, with what its picture needs. Percents are whole and within 0 and 100."""
+    """The limit that will refuse first, with what its picture needs. Percents are whole and within 0 and 100.
+
+    `alerts` are the limits of the team and the person of which an alert stands, the highest first.
+    """
 
     limit: LimitStatus
+    alerts: tuple[LimitStatus, ...] = ()
 
     @property
     def used_percent(self) -> int:
@@ -35,20 +39,22 @@ class MoneyBar:
         """Of the platform's limit only what is left is shown: the rest is other teams' spending."""
         return self.limit.scope == LimitScope.PLATFORM
 
-    @property
-    def window(self) -> str:
-        return str(LimitPeriodKind(self.limit.window).label)
-
     def _percent(self, amount: int) -> int:
-        return min(100, amount * 100 // self.limit.limit) if self.limit.limit else 100
+        return min(100, amount * 100 // self.limit.room) if self.limit.room else 100
 
 
 def bar_for(*, team: Team, user: User, now: datetime) -> MoneyBar | None:
-    """The bar for a person in a team; None where no blocking limit applies."""
-    return tightest(billing.statuses(team=team, user=user, now=now))
+    """The bar for a person in a team; None where no limit applies."""
+    statuses = billing.statuses(team=team, user=user, now=now)
+    if not statuses:
+        return None
+    shown = tightest(statuses) or min(statuses, key=lambda status: status.left)
+    # Of the platform's limit its own staff are told: the rest of it is other teams' spending.
+    alerted = [status for status in statuses if status.alerted and status.scope != LimitScope.PLATFORM]
+    return MoneyBar(shown, tuple(sorted(alerted, key=lambda status: -status.alerted)))
 
 
-def tightest(statuses: Iterable[LimitStatus]) -> MoneyBar | None:
-    """The bar of those of these limits that refuse."""
+def tightest(statuses: Iterable[LimitStatus]) -> LimitStatus | None:
+    """Of those of these limits that refuse, the one with the least left."""
     blocking = [status for status in statuses if status.action == LimitAction.BLOCK]
-    return MoneyBar(min(blocking, key=lambda status: status.left)) if blocking else None
+    return min(blocking, key=lambda status: status.left) if blocking else None

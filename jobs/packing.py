@@ -21,6 +21,8 @@ from typing import BinaryIO, NamedTuple
 GATE_BYTES = 104_857_600  # Replicate's limit for one file: 100 MiB, measured on the finished archive
 MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
+# Told how many bytes of how many are done.
+Report = Callable[[int, int], None]
 NAME_LIMIT_BYTES = 255
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -96,12 +98,16 @@ class Packed:
     warnings: list[str]
 
 
-def pack(items: Iterable[Item], destination: Path, *, gate_bytes: int = GATE_BYTES) -> Packed:
+def _unheard(done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def pack(items: Iterable[Item], destination: Path, *, gate_bytes: int = GATE_BYTES, report: Report = _unheard) -> Packed:
     """Write the images among the items into a zip archive, in constant memory.
 
     The same items give the same bytes, in any order and on any machine: entries are sorted by name, dates and modes
     fixed, nothing is compressed (images are already, and another zlib would compress otherwise). The archive appears
-    whole or not at all.
+    whole or not at all. `report` is told again and again how many bytes of how many are in it.
 
     Raises BadItem, NothingToPack, ArchiveTooLarge (before anything is written), ItemChanged, PackingFailed.
     """
@@ -115,7 +121,7 @@ def pack(items: Iterable[Item], destination: Path, *, gate_bytes: int = GATE_BYT
 
     partial = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(8)}.partial")
     try:
-        digest = _write(partial, files, images)
+        digest = _write(partial, files, images, report)
         size = partial.stat().st_size
         if size > gate_bytes:
             raise ArchiveTooLarge(size, gate_bytes)
@@ -224,8 +230,9 @@ def _cut(stem: str, limit: int) -> str:
     return stem if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore").rstrip("_")
 
 
-def _write(partial: Path, files: list[PackedFile], images: list[Item]) -> str:
+def _write(partial: Path, files: list[PackedFile], images: list[Item], report: Report) -> str:
     """Write the archive through to the disk and return its SHA-256."""
+    done, total = 0, sum(item.size for item in images)
     with open(partial, "x+b", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for packed, item in zip(files, images, strict=True):
@@ -236,6 +243,8 @@ def _write(partial: Path, files: list[PackedFile], images: list[Item]) -> str:
                 with archive.open(entry, "w") as target:
                     for chunk in _chunks(item):
                         target.write(chunk)
+                        done += len(chunk)
+                        report(done, total)
         file.flush()
         os.fsync(file.fileno())
         file.seek(0)

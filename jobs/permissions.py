@@ -4,7 +4,8 @@ from accounts.callers import Caller
 from accounts.errors import NotPermitted
 from accounts.roles import Role
 from jobs.models import Job
-from jobs.services import cancelling
+from jobs.services import cancelling, queue_changes, retrying, stopping
+from jobs.services.cancelling import InvalidJobState
 
 SEES_EVERYTHING = frozenset({Role.LEAD, Role.OWNER})
 
@@ -26,3 +27,33 @@ def may_cancel(caller: Caller, job: Job) -> bool:
     except NotPermitted:
         return False
     return True
+
+
+def may_delete(caller: Caller, job: Job) -> bool:
+    """Whether a button makes sense that takes the job out of the lists: it is over or its cancel was asked for, and the caller may."""
+    if not job.is_terminal and not job.cancel_requested_at:
+        return False
+    try:
+        cancelling.require_hand_on(job, caller)
+    except NotPermitted:
+        return False
+    return True
+
+
+def may_move_stop_time(caller: Caller, job: Job) -> bool:
+    """Whether buttons make sense that move the job's stop time: there is one that can be moved, and the caller may."""
+    return stopping.is_movable(job) and may_cancel(caller, job)
+
+
+def may_move_start(caller: Caller, job: Job) -> bool:
+    """Whether a link makes sense to where it is said when the job may start: it waits, and the caller may."""
+    return job.state in queue_changes.WAITS and may_cancel(caller, job)
+
+
+def may_retry(caller: Caller, job: Job) -> bool:
+    """Whether a button makes sense that runs the job again as it is: it failed or was cancelled, and the caller may."""
+    try:
+        retrying.require_retryable(job, caller)
+    except (NotPermitted, InvalidJobState):
+        return False
+    return sees_details(caller, job)

@@ -1,12 +1,14 @@
 """What one layer hands another about a job: what was asked, and what was made of it."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from accounts.models import Credential
 from billing.estimates import Estimate
 from billing.models import PriceLine
 from jobs.models import DatasetVersion, Job, Trainer, TrainingConfig
+from jobs.models.catalogue import Provider
 from jobs.models.job import Link
 
 
@@ -15,8 +17,9 @@ class JobSpec:
     """What was asked, in the words of SimpleTuner's submit call, nothing looked up yet.
 
     `config_name` names a stored config, `config` is an inline one with `label` as its name. `dataset` is
-    `name` or `name@3`. `max_seconds` is the ceiling that was asked for. `rerun_of` is the id of the job that is run again,
-    and `link` what the two are to each other then.
+    `name` or `name@3`. `max_seconds` is the ceiling that was asked for, `stop_after_seconds` the stop time below it.
+    `rerun_of` is the id of the job that is run again, and `link` what the two are to each other then; `is_automatic` where the
+    team's rule does it, for whoever submitted the first.
     """
 
     config_name: str = ""
@@ -30,11 +33,19 @@ class JobSpec:
     run_name: str = ""
     upload_id: str = ""
     max_seconds: int | None = None
-    provider: str = "replicate"
+    stop_after_seconds: int | None = None
+    provider: str = Provider.REPLICATE
+    not_before: datetime | None = None
     snapshot_name: str = ""
     snapshot_message: str = ""
     rerun_of: str = ""
     link: str = Link.RERUN
+    is_automatic: bool = False
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it trains at the provider that is paid, and not on our own sandbox for nothing."""
+        return self.provider != Provider.SANDBOX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +72,7 @@ class Plan:
     estimate: Estimate
     max_train_steps: int
     ceiling_seconds: int
+    stop_after_seconds: int
     worst_case: int
     warnings: list[str]
     parent: Job | None = None

@@ -34,6 +34,21 @@ def before(state: State) -> frozenset[State]:
     return frozenset(start for start, ends in NEXT.items() if state in ends)
 
 
+class EventWord(TextChoices):
+    """The events that the provider's webhooks tell of, by the words that SimpleTuner documents. Not translated: people grep for them."""
+
+    START = "start", "start"
+    LOGS = "logs", "logs"
+    OUTPUT = "output", "output"
+    COMPLETED = "completed", "completed"
+    FAILED = "failed", "failed"
+    CANCELED = "canceled", "canceled"
+
+
+# The word of each end, and the state that a job is in after it.
+ENDS = {State.COMPLETED: EventWord.COMPLETED, State.FAILED: EventWord.FAILED, State.CANCELLED: EventWord.CANCELED}
+
+
 class WaitingReason(TextChoices):
     """Why a job that is admitted is not at the provider yet, out of a fixed list."""
 
@@ -43,6 +58,7 @@ class WaitingReason(TextChoices):
     PERSON_FULL = "person_full", _("This person already runs as many jobs as they may.")
     PLATFORM_FULL = "platform_full", _("The platform already runs as many jobs as it may.")
     PAUSED = "paused", _("The queue is paused.")
+    PROVIDER_PAUSED = "provider_paused", _("Jobs for this provider are paused.")
     NOT_BEFORE = "not_before", _("Its start time has not come yet.")
     APPROVAL = "approval", _("It waits for approval.")
     PROVIDER_DOWN = "provider_down", _("The provider cannot be reached. It goes on when the provider is back.")

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,18 +12,22 @@ from django.utils.translation import gettext as _
 
 from accounts.callers import Caller
 from accounts.errors import NotPermitted
-from accounts.models import Team
+from accounts.models import CredentialKind, Team
+from accounts.roles import Role
 from billing import services as billing
 from billing.estimates import TYPICAL_COSTS
 from billing.limits import LimitStatus
 from billing.models import LimitAction, PriceLine
 from billing.prices import MICROS_PER_USD
-from jobs import money_bar
-from jobs.models import DatasetVersion, Job, Trainer
-from jobs.models.job import Destination, PackingPath
-from jobs.money_bar import MoneyBar
+from billing.services import LimitReached
+from jobs import money_bar, quotas_page
+from jobs.models import ApprovalRequest, DatasetVersion, Job, Trainer
+from jobs.models.job import Destination, Link, PackingPath
 from jobs.permissions import sees_details
-from jobs.services import planning
+from jobs.services import checkpoints, configs, dryrun, quota_standings
+from jobs.services.checkpoints import Checkpoint
+from jobs.services.dryrun import DryRun
+from jobs.services.quota_standings import Standing
 from jobs.specs import JobSpec, Plan
 from jobs.templatetags.figures import dollars
 
@@ -31,12 +36,14 @@ Choices = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Quote:
-    """What a job would cost and how the team's money would stand after it. Amounts are micro-dollars."""
+    """What a job would cost, what would come of submitting it now, and how the team's money would stand after it. In micro-dollars."""
 
     plan: Plan
     now: datetime
-    bar: MoneyBar | None
     limits: list[LimitStatus]
+    # Of jobs and storage, as they stand before it.
+    quotas: list[Standing]
+    outcome: DryRun
 
     @property
     def stops_at(self) -> datetime:
@@ -44,20 +51,59 @@ class Quote:
         return self.now + timedelta(seconds=self.plan.ceiling_seconds)
 
     @property
+    def tightest(self) -> LimitStatus | None:
+        """Of the limits that refuse, the one with the least left."""
+        return money_bar.tightest(self.limits)
+
+    @property
+    def stops_earlier(self) -> bool:
+        """Whether our stop time lies below the ceiling."""
+        return self.plan.stop_after_seconds < self.plan.ceiling_seconds
+
+    @property
     def left_after(self) -> int | None:
-        return self.bar.limit.left - self.plan.worst_case if self.bar else None
+        return self.tightest.left - self.plan.worst_case if self.tightest else None
+
+    @property
+    def is_rehearsal(self) -> bool:
+        return self.plan.credential.kind == CredentialKind.SANDBOX
 
     @property
     def fits(self) -> bool:
-        return not any(self._is_beyond(limit) for limit in self.limits if limit.action == LimitAction.BLOCK)
+        return self.outcome.refusal is None
 
     @property
-    def needs_approval(self) -> bool:
-        return any(self._is_beyond(limit) for limit in self.limits if limit.action == LimitAction.REQUIRE_APPROVAL)
+    def lacks_money(self) -> bool:
+        return isinstance(self.outcome.refusal, LimitReached)
+
+    @property
+    def approval(self) -> ApprovalRequest | None:
+        """What it would wait for."""
+        return self.outcome.submitted.approval if self.outcome.submitted else None
+
+    @property
+    def approving_role(self) -> str:
+        """Who may approve it, at least."""
+        return str(Role(self.approval.required_role).label) if self.approval else ""
+
+    @property
+    def warns(self) -> list[LimitStatus]:
+        """The limits beyond which the job goes on all the same."""
+        beyond = (limit for limit in self.limits if limit.action == LimitAction.WARN and limit.would_pass(self.plan.worst_case))
+        return [] if self.is_rehearsal else list(beyond)
+
+    @property
+    def blocking_quotas(self) -> list[Standing]:
+        return quotas_page.used_up(self.quotas)
+
+    @property
+    def close_quotas(self) -> list[Standing]:
+        return quotas_page.close(self.quotas)
 
     @property
     def uploads_data(self) -> bool:
-        return self.plan.packing_path != PackingPath.HOSTED
+        """Whether the team's data leaves this server."""
+        return self.plan.packing_path != PackingPath.HOSTED and not self.is_rehearsal
 
     @property
     def packing_label(self) -> str:
@@ -67,27 +113,41 @@ class Quote:
     def destination_label(self) -> str:
         return str(Destination(self.plan.destination).label)
 
-    def _is_beyond(self, limit: LimitStatus) -> bool:
-        return self.plan.worst_case > limit.left or limit.left == 0
-
 
 def quote(caller: Caller, spec: JobSpec, *, now: datetime) -> Quote:
-    """Work out what this job would cost; nothing is written and nobody is asked. Raises the refusals of planning."""
-    plan = planning.plan(caller, spec, now=now)
+    """Work out what this job would cost and whether it would be admitted; nothing stays. Raises the refusals of planning."""
+    found = dryrun.foresee(caller, spec, now=now)
+    if found.plan is None:
+        assert found.refusal is not None
+        raise found.refusal
     limits = billing.statuses(team=caller.team, user=caller.user, now=now)
-    return Quote(plan=plan, now=now, bar=money_bar.tightest(limits), limits=limits)
+    quotas: list[Standing] = []
+    if spec.is_real:
+        quotas = quota_standings.standings(team=caller.team, user=caller.user, role=caller.role, now=now)
+    return Quote(plan=found.plan, now=now, limits=limits, quotas=quotas, outcome=found)
 
 
 def beginning(caller: Caller, asked: QueryDict) -> dict[str, Any]:
-    """What a fresh form holds: the team's first config, or the job that shall run again (`?from=`).
+    """What a fresh form holds: the caller's active config, else the team's first; or the job that shall run again (`?from=`) or go on
+    (`?continue=`), which begins alike and is linked otherwise.
 
     Raises NotPermitted where the team hides that job's config from the caller, Job.DoesNotExist for one that is not the team's.
     """
-    if job_id := asked.get("from"):
-        return _again(caller, caller.team.jobs.visible().select_related("dataset_version__dataset", "trainer").get(job_id=job_id))
-    configs = list(caller.team.configs.values_list("name", flat=True)[:1])
+    if job_id := asked.get("continue") or asked.get("from"):
+        job = caller.team.jobs.visible().select_related("dataset_version__dataset", "trainer").get(job_id=job_id)
+        return _again(caller, job) | {"link": Link.CONTINUE.value if asked.get("continue") else ""}
+    active = configs.active(caller)
+    names = [active.name] if active else list(caller.team.configs.values_list("name", flat=True)[:1])
     chosen = {name: value for name in ("config_name", "dataset") if (value := asked.get(name))}
-    return {"config_name": configs[0] if configs else "", **chosen}
+    return {"config_name": names[0] if names else "", **chosen}
+
+
+def continued_from(caller: Caller, asked: Mapping[str, Any]) -> list[Checkpoint]:
+    """The checkpoints of the job that a form continues; none where it continues none."""
+    if asked.get("link") != Link.CONTINUE:
+        return []
+    job = caller.team.jobs.visible().filter(job_id=asked.get("from_job", "")).first()
+    return checkpoints.of(job) if job is not None and sees_details(caller, job) else []
 
 
 def _again(caller: Caller, job: Job) -> dict[str, Any]:
@@ -100,9 +160,10 @@ def _again(caller: Caller, job: Job) -> dict[str, Any]:
         "dataloader_json": job.dataloader or None,
         "dataset": str(job.dataset_version) if job.dataset_version else "",
         "hardware_profile": job.trainer.profile,
-        "destination": job.destination,
+        "destination": "" if job.is_imported else job.destination,
         "hub_model_id": job.hub_model_id,
         "run_name": job.run_name,
+        "provider": job.provider if job.is_rehearsal else "",
     }
 
 
@@ -149,6 +210,7 @@ def typical_costs() -> list[dict[str, Any]]:
             "kind": _("Full fine-tune") if row.kind == "full" else _("LoRA"),
             "family": row.model_family.capitalize() if row.model_family == "flux" else row.model_family.upper(),
             "steps": row.steps,
+            "is_least": row.is_least,
             "duration": row.duration.replace(" to ", "\u2013"),
             "low": row.usd[0] * MICROS_PER_USD,
             "high": row.usd[1] * MICROS_PER_USD,

@@ -20,7 +20,8 @@ from accounts.roles import Right
 from jobs import submit_page
 from jobs.forms import SubmitForm
 from jobs.models import Job
-from jobs.services import consent, submission
+from jobs.services import consent, submission, troubles
+from jobs.services.repeats import IdempotencyConflict, Repeat
 from jobs.submit_page import Quote
 from jobs.templatetags.figures import dollars
 
@@ -30,6 +31,11 @@ from jobs.templatetags.figures import dollars
 @never_cache
 def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask for a job. Each check says what it would cost; only the button that carries the amount submits it."""
+    with timezone.override(team.time_zone):
+        return _new(request, team)
+
+
+def _new(request: HttpRequest, team: Team) -> HttpResponse:
     caller: Caller = request.caller  # type: ignore[attr-defined]
     needs_consent = consent.is_missing(team)
     if request.method == "GET":
@@ -41,7 +47,7 @@ def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     if request.method == "POST" and quote and "check" not in request.POST and form.accept(quote, needs_consent=needs_consent):
         try:
             submitted = _submit(caller, form, needs_consent=needs_consent)
-        except submission.IdempotencyConflict as conflict:
+        except IdempotencyConflict as conflict:
             refuse(form, conflict)
             key = submit_page.new_key()
         except Refusal as refusal:
@@ -54,7 +60,9 @@ def new(request: HttpRequest, *, team: Team) -> HttpResponse:
         return render(request, "jobs/_quote.html", context)
     if needs_consent:
         context["flows"] = consent.statement(team)
-    return render(request, "jobs/new.html", context | {"typical_costs": submit_page.typical_costs()})
+    context["checkpoints"] = submit_page.continued_from(caller, form.data or form.initial)
+    context |= {"typical_costs": submit_page.typical_costs(), "trouble": troubles.of_team(caller, now=timezone.now())}
+    return render(request, "jobs/new.html", context)
 
 
 def _fresh(request: HttpRequest, caller: Caller) -> tuple[SubmitForm, SubmitForm]:
@@ -84,12 +92,20 @@ def _submit(caller: Caller, form: SubmitForm, *, needs_consent: bool) -> submiss
     if needs_consent and form.cleaned_data["agrees"]:
         consent.give(caller)
     key = form.cleaned_data["key"]
-    repeat = submission.Repeat(key=key, body=form.asked(), is_strict=True) if key else None
+    repeat = Repeat(key=key, body=form.asked(), is_strict=True) if key else None
     return submission.submit(caller, form.spec(), repeat=repeat)
 
 
 def _tell(request: HttpRequest, submitted: submission.Submitted) -> None:
     hold = submitted.job.hold
-    messages.success(request, _("The job was submitted. %(amount)s are held for it.") % {"amount": dollars(hold.amount if hold else None)})
+    if submitted.job.is_rehearsal:
+        messages.success(request, _("The rehearsal begins. It costs nothing."))
+    elif submitted.approval:
+        held = dollars(hold.amount if hold else None)
+        messages.success(request, _("The job was submitted and waits for approval. %(amount)s are held for it.") % {"amount": held})
+    else:
+        messages.success(
+            request, _("The job was submitted. %(amount)s are held for it.") % {"amount": dollars(hold.amount if hold else None)}
+        )
     for warning in [*submitted.cost_warnings, *submitted.warnings]:
         messages.warning(request, format_html('<span lang="en">{}</span>', warning))

@@ -35,6 +35,24 @@ def poll_job(*, job_pk: int, **_: Any) -> None:
     polling.poll(Job.objects.select_related("team", "credential").get(pk=job_pk))
 
 
+@shared_task(name="jobs.reconcile")
+def reconcile(*, team_pk: int, credential_pk: int, job_pks: list[int], **_: Any) -> None:
+    from accounts.models import Credential, Team
+    from jobs.models import Job
+    from jobs.services import reconciling
+
+    jobs = Job.objects.select_related("team", "credential", "progress").filter(pk__in=job_pks).order_by("pk")
+    reconciling.reconcile(Team.objects.get(pk=team_pk), Credential.objects.get(pk=credential_pk), jobs)
+
+
+@shared_task(name="jobs.end_stray")
+def end_stray(*, stray_pk: int, **_: Any) -> None:
+    from jobs.models import StrayRun
+    from jobs.services import strays
+
+    strays.end(StrayRun.objects.select_related("job__team", "credential").get(pk=stray_pk))
+
+
 @shared_task(name="jobs.cancel")
 def cancel(*, job_pk: int, **_: Any) -> None:
     from jobs.models import Job
@@ -51,19 +69,71 @@ def archive(*, job_pk: int, **_: Any) -> None:
     results.archive(Job.objects.select_related("team", "credential").get(pk=job_pk))
 
 
+@shared_task(name="jobs.deliver")
+def deliver(*, delivery_pk: int, **_: Any) -> None:
+    from jobs.models import ResultDelivery
+    from jobs.services import deliveries
+
+    known = ResultDelivery.objects.select_related("job__team", "job__hub_credential", "job__s3_credential")
+    deliveries.check(known.get(pk=delivery_pk))
+
+
+@shared_task(name="jobs.retry_fault")
+def retry_fault(*, fault_pk: int, **_: Any) -> None:
+    from jobs.models import FaultRetry
+    from jobs.services import retrying
+
+    retrying.decide(FaultRetry.objects.get(pk=fault_pk))
+
+
 @shared_task(name="jobs.sweep")
 def sweep(**_: Any) -> None:
-    """Ring again for the bells that were lost."""
+    """Keep the stop times, and ring again for the bells that were lost."""
     from django.utils import timezone
 
-    from jobs.services import cancelling, launching, results
+    from jobs.services import cancelling, deliveries, launching, rescuing, results, retrying, stopping, strays
 
     now = timezone.now()
-    for job in launching.stranded(now=now):
-        launch.delay(job_pk=job.pk)
+    # Ahead of everything else: a job that runs too long costs money, and what the provider forgets is gone.
+    stopping.watch(now=now)
+    cancelling.send_due()
     for job in results.uncleaned(now=now):
         archive.delay(job_pk=job.pk)
-    cancelling.send_due()
+    rescuing.watch(now=now)
+    for job in launching.stranded(now=now):
+        launch.delay(job_pk=job.pk)
+    for stray in strays.due(now=now):
+        end_stray.delay(stray_pk=stray.pk)
+    strays.ring_due(now=now)
+    for delivery in deliveries.due(now=now):
+        deliver.delay(delivery_pk=delivery.pk)
+    for fault in retrying.due():
+        retry_fault.delay(fault_pk=fault.pk)
+
+
+@shared_task(name="jobs.find_stuck")
+def find_stuck(**_: Any) -> None:
+    from django.utils import timezone
+
+    from jobs.services import stuck
+
+    stuck.tell(now=timezone.now())
+
+
+@shared_task(name="jobs.expire_approvals")
+def expire_approvals(**_: Any) -> None:
+    from django.utils import timezone
+
+    from jobs.services import approving
+
+    approving.expire(now=timezone.now())
+
+
+@shared_task(name="jobs.read_status_page")
+def read_status_page(**_: Any) -> None:
+    from jobs.services import statuspage
+
+    statuspage.refresh()
 
 
 @shared_task(name="jobs.tidy")

@@ -16,8 +16,10 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from jobs.trainingkeys import (
+    BEGINNINGS,
     FILES,
     HARMLESS_WHEN_OFF,
+    NO_BEGINNING,
     NOT_ALLOWED,
     OTHER_NAMES,
     PLACES,
@@ -35,43 +37,10 @@ WHOLE = re.compile(r"[+-]?[0-9]+")
 # Some digits, a point anywhere among them, an exponent: no "nan", no "inf", no 1_000.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# What SimpleTuner pushes to the Hub by.
+PUSHES = frozenset({"push_to_hub", "push_checkpoints_to_hub"})
 LARGEST = 2**31 - 1  # what fits into the integers of the trainer's inputs and of the database
 OWN_DISK = re.compile(r"/|~|\.{1,2}[/\\]|file:|[A-Za-z]:[/\\]")
-
-# A LoRA of FLUX.1-dev that is small and done soon.
-FLUX_LORA_EXAMPLE: dict[str, Any] = {
-    "model_family": "flux",
-    "model_type": "lora",
-    "pretrained_model_name_or_path": "black-forest-labs/FLUX.1-dev",
-    "lora_type": "standard",
-    "lora_rank": 16,
-    "lora_alpha": 16,
-    "flux_lora_target": "all",
-    "base_model_precision": "int8-quanto",
-    "mixed_precision": "bf16",
-    "gradient_checkpointing": True,
-    "optimizer": "adamw_bf16",
-    "learning_rate": 1e-4,
-    "lr_scheduler": "constant",
-    "lr_warmup_steps": 0,
-    "max_grad_norm": 1.0,
-    "train_batch_size": 1,
-    "max_train_steps": 300,
-    "num_train_epochs": 0,
-    "resolution": 512,
-    "resolution_type": "pixel_area",
-    "caption_dropout_probability": 0.1,
-    "checkpoint_step_interval": 100,
-    "checkpoints_total_limit": 3,
-    "validation_step_interval": 100,
-    "validation_prompt": "a lighthouse on a cliff at dawn, painted in broad strokes",
-    "validation_resolution": "1024x1024",
-    "validation_guidance": 3.5,
-    "validation_num_inference_steps": 20,
-    "validation_seed": 42,
-    "report_to": "none",
-    "seed": 42,
-}
 
 
 @dataclass(frozen=True)
@@ -133,16 +102,39 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def portable(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def portable(config: Mapping[str, Any], *, goes_to_hub: bool = False) -> tuple[dict[str, Any], list[str]]:
     """A normalised config without what only has a meaning on the machine where it was written, and the keys left out.
 
     Every config that trains locally names its dataloader's file and an output folder, and many name a repository on
-    the Hub without pushing to it. These say nothing about a hosted run, and the rest of such a config is good.
+    the Hub without pushing to it. These say nothing about a hosted run, and the rest of such a config is good. Where the
+    job itself goes to the Hub, the trainer pushes by its own input, so that a config that wants it too says nothing new.
     """
-    pushes = any(not _is_off(config.get(key)) for key in ("push_to_hub", "push_checkpoints_to_hub"))
-    local = {"data_backend_config", "output_dir"} | (set() if pushes else {"hub_model_id"})
+    local = {"data_backend_config", "output_dir"}
+    if goes_to_hub:
+        local |= {"hub_model_id", *PUSHES}
+    elif not asks_for_hub(config):
+        local |= {"hub_model_id"}
     left_out = [key for key in config if key in local]
-    return {key: value for key, value in config.items() if key not in local}, left_out
+    return {key: value for key, value in config.items() if key not in local}, [key for key in left_out if key not in PUSHES]
+
+
+def asks_for_hub(config: Mapping[str, Any]) -> bool:
+    """Whether a normalised config wants its result pushed to the Hub."""
+    return any(not _is_off(config.get(key)) for key in PUSHES)
+
+
+def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A normalised config without the entries that hold a secret, or may: for what others wrote and we only show."""
+    return {key: value for key, value in config.items() if not _may_be_secret(key, value) and is_storable({key: value})}
+
+
+def is_storable(value: Any) -> bool:
+    """Whether JSON in the database can hold it: see `_unstorable`."""
+    return _unstorable("", value) is None
+
+
+def _may_be_secret(key: str, value: Any) -> bool:
+    return bool(SECRET_KEY.search(key.lower()) or SECRET_VALUE.search(key)) or holds_secret(value)
 
 
 def max_train_steps(config: Mapping[str, Any]) -> int:
@@ -164,6 +156,16 @@ def resolution(config: Mapping[str, Any]) -> float:
 def resolution_type(config: Mapping[str, Any]) -> str:
     """What `resolution` counts: `pixel`, `area` or `pixel_area`."""
     return str(config.get("resolution_type") or "").strip() or "pixel_area"
+
+
+def resolution_words(config: Mapping[str, Any]) -> str:
+    """The resolution and what it counts, such as "1024 pixel_area": runs with the same words are alike in it."""
+    return f"{resolution(config):g} {resolution_type(config)}"
+
+
+def images_a_step(config: Mapping[str, Any]) -> int:
+    """How many images an optimiser step looks at on one GPU: the batch, as often as its gradients are gathered."""
+    return train_batch_size(config) * _whole(config, "gradient_accumulation_steps", 1)
 
 
 def model_family(config: Mapping[str, Any]) -> str:
@@ -392,6 +394,8 @@ CHECKS: dict[str, Callable[[str, Any, Setting], KeyProblem | None]] = {
 
 def _place_problem(key: str, value: Any) -> KeyProblem | None:
     """Refuse what names a file of the writer's own machine, which the trainer's container cannot reach."""
+    if key in BEGINNINGS:
+        return None if str(value).strip().lower() in NO_BEGINNING[key] else KeyProblem(key, BEGINNINGS[key], "not_allowed")
     if key in FILES and not str(value).startswith(SHIPPED):
         advice = f"Leave it out, or name one of the files that SimpleTuner ships below {SHIPPED}."
     elif PLACES.search(key) and OWN_DISK.match(str(value).strip()):

@@ -363,9 +363,26 @@ NOT_ALLOWED: dict[str, str] = {
 HARMLESS_WHEN_OFF = frozenset({"push_checkpoints_to_hub", "push_to_hub", "validation_external_background"})
 
 # Values that name a model, an adapter or a file: on the Hub they can be found, on somebody's own disk they cannot.
-PLACES = re.compile(
-    r"_name_or_path$|_model$|_adapter$|^init_lora(_ema)?$|^(assistant_lora|validation_adapter)_path$|^resume_from_checkpoint$"
-)
+PLACES = re.compile(r"_name_or_path$|_model$|_adapter$|^(assistant_lora|validation_adapter)_path$")
+# From where training begins. A run at the provider begins with nothing: see `jobs.services.checkpoints` for what SimpleTuner's code says.
+BEGINNINGS: dict[str, str] = {
+    "resume_from_checkpoint": (
+        "'resume_from_checkpoint' can only be 'latest', or be left out: each run at the provider begins with an empty folder, "
+        "so that there is no checkpoint in it to go on from, and the trainer would stop."
+    ),
+    **{
+        key: (
+            f"'{key}' names a file on the trainer's own disk, which is empty when a run begins; it takes no repository and no address. "
+            "Leave it out: the run trains from its first step on."
+        )
+        for key in ("init_lora", "init_lora_ema")
+    },
+}
+NO_BEGINNING = {
+    "resume_from_checkpoint": {"", "none", "false", "latest"},
+    "init_lora": {"", "none", "false"},
+    "init_lora_ema": {"", "none", "false"},
+}
 # Files that exist only where the config was written. SimpleTuner ships those below config/examples/ itself.
 FILES = frozenset({"lycoris_config", "user_prompt_library"})
 SHIPPED = "config/examples/"

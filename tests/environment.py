@@ -11,5 +11,9 @@ if "TUNEHOUSE_DATA" not in os.environ:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 os.environ["TUNEHOUSE_ALLOW_PRIVATE_HOSTS"] = "1"
 os.environ["TUNEHOUSE_LOG_FORMAT"] = "text"
+# Tests of the pace switch it on.
+os.environ["RATE_LIMIT_CALLS"] = "0"
+# Nobody is there: a test that wants a Hub says which.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 for name in ("REPLICATE_API_TOKEN", "HF_TOKEN", "REPLICATE_BASE_URL", "TUNEHOUSE_PUBLIC_URL"):
     os.environ.pop(name, None)

@@ -73,6 +73,16 @@ def verify(
         raise WrongSignature("Invalid webhook signature")
 
 
+def sign(body: bytes, *, secret: str, webhook_id: str, now: datetime) -> dict[str, str]:
+    """The headers with which Replicate would deliver this body. Raises NoSigningSecret for a malformed secret."""
+    key = _key(secret)
+    if not key:
+        raise NoSigningSecret("The signing secret is malformed.")
+    stamp = str(int(now.timestamp()))
+    digest = hmac.digest(key, f"{webhook_id}.{stamp}.".encode() + body, sha256)
+    return dict(zip(HEADERS, (webhook_id, stamp, f"v1,{base64.b64encode(digest).decode()}"), strict=True))
+
+
 def _key(secret: str) -> bytes:
     """Decode a secret; one that is malformed counts as none."""
     key = secret.strip().removeprefix("whsec_")

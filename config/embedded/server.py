@@ -46,6 +46,9 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # Statements and the rows that an error quotes hold values, and some of them are keys.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 STOPPING_SECONDS = 30

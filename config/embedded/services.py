@@ -10,8 +10,12 @@ from pathlib import Path
 
 from config.embedded import readiness
 
-# Packing and uploading take minutes, so they have processes of their own and hold up nothing else.
+# Packing and uploading take minutes, and reading results that lie elsewhere may take longer: they have processes of their
+# own and hold up nothing else.
 PACKER_QUEUES = frozenset({"launch"})
+READER_QUEUES = frozenset({"deliver"})
+# What the provider forgets within the hour waits behind nothing, and large files of it hold up no stop time.
+RESCUER_QUEUES = frozenset({"rescue"})
 WORKERS = 2
 SOFT_SECONDS = 2
 
@@ -36,13 +40,18 @@ def web(*, host: str, port: int) -> Service:
 
 
 def workers(*, queues: Iterable[str], ready_folder: Path) -> list[Service]:
-    """Celery's workers: one for everything that is quick, one for packing."""
-    quick = sorted(set(queues) - PACKER_QUEUES)
-    return [_worker("worker", quick, ready_folder), _worker("packer", sorted(PACKER_QUEUES), ready_folder)]
+    """Celery's workers: one for everything that is quick, one for rescues, one for packing, one for reading results elsewhere."""
+    quick = sorted(set(queues) - RESCUER_QUEUES - PACKER_QUEUES - READER_QUEUES)
+    return [
+        _worker("worker", quick, ready_folder),
+        _worker("rescuer", sorted(RESCUER_QUEUES), ready_folder),
+        _worker("packer", sorted(PACKER_QUEUES), ready_folder),
+        _worker("reader", sorted(READER_QUEUES), ready_folder, processes=1),
+    ]
 
 
-def _worker(name: str, queues: list[str], ready_folder: Path) -> Service:
-    options = ["--pool", "prefork", "--concurrency", str(WORKERS), "--prefetch-multiplier", "1", "--hostname", f"{name}@%h"]
+def _worker(name: str, queues: list[str], ready_folder: Path, *, processes: int = WORKERS) -> Service:
+    options = ["--pool", "prefork", "--concurrency", str(processes), "--prefetch-multiplier", "1", "--hostname", f"{name}@%h"]
     silence = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     # Asked to stop, it gives its tasks a few seconds and puts the unfinished ones back; both words are Celery's.
     soft = ["--", f"worker.soft_shutdown_timeout={SOFT_SECONDS}"]
@@ -64,23 +73,33 @@ def beat(*, schedule: Path, ready_folder: Path) -> Service:
     return Service("beat", command, ready.exists, {readiness.VARIABLE: str(ready)})
 
 
-def sandbox(*, port: int, speed: float, data: Path) -> Service:
-    """Our own stand-in for Replicate."""
-    command = [sys.executable, "-m", "jobs.sandbox", "--port", str(port), "--speed", f"{speed:g}", "--data", str(data)]
+def sandbox(*, port: int, hub_port: int, speed: float, data: Path) -> Service:
+    """Our own stand-in for Replicate and the Hugging Face Hub."""
+    ports = ["--port", str(port), "--hub-port", str(hub_port)]
+    command = [sys.executable, "-m", "jobs.sandbox", *ports, "--speed", f"{speed:g}", "--data", str(data)]
     return Service("sandbox", command, answers(f"http://127.0.0.1:{port}/control/help"))
 
 
-def sandbox_environment(*, host: str, port: int, sandbox_port: int, public_url: str) -> dict[str, str]:
-    """Return what makes the other processes take the sandbox for Replicate."""
+def sandbox_environment(*, host: str, port: int, sandbox_port: int, hub_port: int, public_url: str) -> dict[str, str]:
+    """Return what makes the other processes take the sandbox for Replicate and the Hub."""
     address = f"http://127.0.0.1:{sandbox_port}"
     return {
         "REPLICATE_BASE_URL": address,
         "TUNEHOUSE_STATUS_PAGE_URL": address,
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub_port}",
+        # Large files by plain HTTP, which is all that a stand-in speaks.
+        "HF_HUB_DISABLE_XET": "1",
         # Time runs faster there, and asking costs nothing.
+        "TUNEHOUSE_POLL_SECONDS_LOG": os.environ.get("TUNEHOUSE_POLL_SECONDS_LOG", "5"),
         "TUNEHOUSE_POLL_SECONDS_SILENT": os.environ.get("TUNEHOUSE_POLL_SECONDS_SILENT", "1"),
         "TUNEHOUSE_ALLOW_PRIVATE_HOSTS": "1",
         "TUNEHOUSE_PUBLIC_URL": public_url or url(host, port),
     }
+
+
+def rehearsal_environment(*, host: str, port: int, sandbox_port: int) -> dict[str, str]:
+    """Return what tells the other processes of a sandbox beside Replicate."""
+    return {"TUNEHOUSE_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}", "TUNEHOUSE_SANDBOX_CALLBACK_URL": url(host, port)}
 
 
 def url(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from accounts.permissions import needs
 from accounts.roles import Right
 from jobs.api import rendering
 from jobs.models import Dataset, DatasetVersion
-from jobs.services import datasets
+from jobs.services import datasets, storage_quotas
 
 
 class DatasetAccess(APIView):
@@ -45,7 +45,7 @@ class DatasetList(DatasetAccess):
                 description=str(fields_of(request).get("description", ""))[:500],
                 files=files,
             )
-        return Response({"success": True, "dataset": dataset_json(version.dataset), "version": version_json(version)}, status=201)
+        return _added(request, version)
 
 
 class DatasetDetail(DatasetAccess):
@@ -73,7 +73,13 @@ class DatasetVersions(DatasetAccess):
         dataset = find(caller_in(request), name)
         with incoming(request) as files:
             version = datasets.add_version(caller_in(request), dataset, files=files)
-        return Response({"success": True, "dataset": dataset_json(dataset), "version": version_json(version)}, status=201)
+        return _added(request, version)
+
+
+def _added(request: Request, version: DatasetVersion) -> Response:
+    """The new version, and what quotas of storage say from 80 % on."""
+    answer = {"success": True, "dataset": dataset_json(version.dataset), "version": version_json(version)}
+    return Response(answer | {"quota_warnings": storage_quotas.warnings(caller_in(request))}, status=201)
 
 
 def find(caller: Caller, name: str) -> Dataset:

@@ -17,9 +17,9 @@ from accounts.roles import Right
 from billing import documented, prices
 from jobs import settingkeys
 from jobs.api import rendering
-from jobs.services import catalogue, estimating, provider
+from jobs.services import catalogue, estimating, provider, rehearsing
 from jobs.services.catalogue import Offer
-from jobs.services.planning import LONGEST_RUN_SECONDS
+from jobs.services.pricing import LONGEST_RUN_SECONDS
 
 MOST_STEPS = 10_000_000
 
@@ -30,8 +30,20 @@ class ProviderList(APIView):
     permission_classes = [IsCaller]
 
     def get(self, request: Request) -> Response:
-        """Replicate with its trainers, and SimpleTuner's own service as coming."""
-        return Response({"providers": [_replicate(caller_in(request)), _COMING]})
+        """Replicate with its trainers, our sandbox where it is offered, and SimpleTuner's own service as coming."""
+        replicate = _replicate(caller_in(request))
+        rehearsal = [{**replicate, **_SANDBOX}] if rehearsing.is_offered() else []
+        return Response({"providers": [replicate, *rehearsal, _COMING]})
+
+
+# Trains on the same profiles, at the same prices that nobody pays.
+_SANDBOX: dict[str, Any] = {
+    "id": "sandbox",
+    "name": "Sandbox",
+    "description": "A rehearsal on this server's own stand-in for Replicate: free, and nothing is really trained.",
+    "version": None,
+    "configured": True,
+}
 
 
 _COMING: dict[str, Any] = {
@@ -100,7 +112,9 @@ class CostEstimate(APIView):
     permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
 
     def post(self, request: Request) -> Response:
-        """A dataloader list as SimpleTuner sends it, or `config`, `hardware_profile`, `max_train_steps`, `max_seconds`, `dataset`."""
+        """A dataloader list as SimpleTuner sends it, or `config`, `hardware_profile`, `max_train_steps`, `max_seconds`,
+        `stop_after_seconds`, `dataset`. With steps it says what a submission would be told: the same function answers both.
+        """
         asked = request.data if isinstance(request.data, dict) else {}
         if not isinstance(request.data, dict | list):
             raise InvalidInput("The body must be an object or a list.")
@@ -109,21 +123,27 @@ class CostEstimate(APIView):
             config=_object(asked, "config"),
             max_train_steps=_whole(asked, "max_train_steps", MOST_STEPS),
             max_seconds=_whole(asked, "max_seconds", LONGEST_RUN_SECONDS),
+            stop_after_seconds=_whole(asked, "stop_after_seconds", LONGEST_RUN_SECONDS),
             hardware_profile=_text(asked, "hardware_profile"),
             dataset=_text(asked, "dataset"),
             now=timezone.now(),
         )
-        likely = prices.as_number(quote.likely) if quote.likely is not None else None
+        estimate, price = quote.estimate, quote.price
+        high = estimate.high if estimate else None
         return Response(
             {
-                "has_estimate": quote.likely is not None,
-                "estimated_cost_usd": likely,
-                "estimated_cost": likely,
-                "avg_duration_seconds": quote.seconds,
+                "has_estimate": estimate is not None,
+                **rendering.money("estimated_cost_usd", high),
+                "estimated_cost": prices.as_number(high) if high is not None else None,
+                **rendering.money("estimated_cost_low_usd", estimate.low if estimate else None),
+                "estimated_from_runs": estimate.runs if estimate else None,
+                "avg_duration_seconds": round(estimate.seconds, 1) if estimate else None,
                 "hardware_cost_per_hour": catalogue.rates(quote.price_line)["cost_per_hour"],
                 "data_size_mb": round(quote.data_bytes / 1024 / 1024, 2),
                 "message": quote.message,
-                **rendering.money("worst_case_usd", quote.worst_case),
+                **rendering.money("worst_case_usd", price.worst_case if price else None),
+                "ceiling_seconds": price.ceiling_seconds if price else None,
+                "stop_after_seconds": price.stop_after_seconds if price else None,
                 "hardware_profile": quote.trainer.profile,
             }
         )
@@ -143,6 +163,7 @@ class CostLimitStatus(APIView):
             {
                 "enabled": found.limit.is_enabled,
                 **rendering.money("limit_amount", found.limit.amount),
+                **rendering.money("top_up", found.top_up),
                 "period": found.limit.period,
                 "action": found.limit.action,
                 **rendering.money("current_spend", found.spending.total),

@@ -4,21 +4,23 @@ import re
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.api import caller_in, fields_of
-from accounts.errors import InvalidInput, NotFound
-from accounts.permissions import IsCaller, needs
+from accounts.errors import InvalidInput, NotFound, Refusal
+from accounts.permissions import IsCaller, IsConfirmed, needs
 from accounts.roles import Right
 from billing import prices, spending
 from jobs.api import rendering
-from jobs.api.settings_schema import CONFIG, SETTINGS
+from jobs.api.settings_schema import BUCKET, CONFIG, SETTINGS
 from jobs.replicate.gateway import ReplicateError
-from jobs.services import catalogue, planning, provider_settings, statuspage
+from jobs.services import buckets, catalogue, planning, provider_settings, statuspage
 from jobs.services import provider as providers
+from jobs.settingkeys import flag
 
 MODEL = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 NO_BALANCE = "Replicate has no call that tells an account's balance; see https://replicate.com/account/billing. The spending is ours."
@@ -77,7 +79,7 @@ class ProviderAdvanced(APIView):
 
 
 class ProviderToken(APIView):
-    permission_classes = [needs(Right.MANAGE, permission="admin.config")]
+    permission_classes = [needs(Right.MANAGE, permission="admin.config"), IsConfirmed]
 
     def put(self, request: Request, provider: str) -> Response:
         """Save the token, encrypted. One that Replicate refuses is saved too, and the answer says so."""
@@ -111,6 +113,22 @@ class ProviderValidate(APIView):
                 "error": found.error or None,
             }
         )
+
+
+class ProviderTestS3(APIView):
+    """Whether results can go to a bucket."""
+
+    permission_classes = [needs(Right.MANAGE, permission="admin.config")]
+
+    @extend_schema(
+        request={"application/json": BUCKET},
+        responses={(200, "application/json"): OpenApiTypes.OBJECT},
+    )
+    def post(self, request: Request, provider: str) -> Response:
+        """Write, read, list and delete a small object there. Always 200 where it could be tried; what is not sent is as saved."""
+        require_replicate(provider)
+        found = buckets.test(caller_in(request), fields_of(request))
+        return Response({"success": found.success, "error": found.error or None, "message": found.notice or None})
 
 
 class ProviderVersions(APIView):
@@ -161,6 +179,7 @@ class ProviderBilling(APIView):
                 "spend": {name: prices.as_number(found.settled) for name, found in spent.items()},
                 "spend_micros": {name: found.settled for name, found in spent.items()},
                 "held": {name: prices.as_number(found.held) for name, found in spent.items()},
+                "held_micros": {name: found.held for name, found in spent.items()},
             }
         )
 
@@ -171,13 +190,13 @@ class SystemStatus(APIView):
     permission_classes = [IsCaller]
 
     def get(self, request: Request) -> Response:
-        """Asked at most once a minute. `status` is "unknown" where the page cannot be read; `operational` stays true then."""
+        """Read once a minute. `status` is "unknown" where the page cannot be read; `operational` stays true then."""
         found = statuspage.read()
         return Response(
             {
                 "operational": found.word in ("operational", "unknown"),
                 **found.lists,
-                "status_page_url": found.url or None,
+                "status_page_url": found.page_url or None,
                 "error": found.error or None,
                 "status": found.word,
             }
@@ -192,3 +211,16 @@ class PollingStatus(APIView):
     def get(self, request: Request) -> Response:
         """Always: polling is what brings every job home, so nobody can switch it off."""
         return Response({"is_active": True, "preference": None})
+
+
+class PollingSetting(APIView):
+    """What SimpleTuner's pages would switch polling on and off with."""
+
+    permission_classes = [needs(Right.MANAGE, permission="admin.config")]
+
+    def put(self, request: Request) -> Response:
+        """True and null change nothing, since it is always on; false is refused."""
+        enabled = fields_of(request).get("enabled")
+        if enabled is not None and not flag("enabled", enabled):
+            raise Refusal("Polling brings every job home, whatever becomes of its webhooks, and cannot be switched off.", field="enabled")
+        return Response({"success": True, "enabled": enabled, "is_active": True})

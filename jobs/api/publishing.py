@@ -13,7 +13,7 @@ from accounts.callers import Caller
 from accounts.models import Credential, CredentialHealth, CredentialKind
 from accounts.permissions import IsCaller, needs
 from accounts.roles import Right
-from jobs.services import addresses, provider
+from jobs.services import addresses, configs, provider
 
 NOWHERE = (
     "Results have nowhere to go yet. Set the public address of this server, save an S3 bucket, "
@@ -54,6 +54,18 @@ class PublishingSummary(APIView):
     def get(self, request: Request) -> Response:
         """Whether the Hub, a bucket and this server can take results."""
         return Response(_destinations(caller_in(request)))
+
+
+class EnableRecommended(APIView):
+    """Pushing results to the Hub, as SimpleTuner recommends it."""
+
+    permission_classes = [needs(Right.DATASETS, permission="config.edit.own")]
+
+    def post(self, request: Request) -> Response:
+        """Switch it on in the caller's active config. Each job still names its repository, in `hub_model_id`."""
+        row = configs.publish_as_recommended(caller_in(request))
+        message = f"Config '{row.name}' pushes results to the Hugging Face Hub. Name the repository in 'hub_model_id' when you submit."
+        return Response({"success": True, "message": message, "settings": configs.PUBLISHING})
 
 
 class LocalUpload(APIView):

@@ -1,25 +1,38 @@
 """Submitting a job by API, as SimpleTuner's clients do it."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.api import caller_in, fields_of
+from accounts import moments
+from accounts.api import caller_in, fields_of, truth
 from accounts.errors import InvalidInput, NotFound
 from accounts.permissions import needs
 from accounts.roles import Right
+from jobs.api import dryrun
+from jobs.models.catalogue import Provider
 from jobs.services import addresses, submission
+from jobs.services import dryrun as trying
 from jobs.services.planning import InvalidConfig
+from jobs.services.repeats import Repeat
 from jobs.specs import JobSpec
 from jobs.trainingconfigs import holds_secret
 
-SERVED_PROVIDERS = ("replicate",)
 KEY_CHARACTERS = 256
+
+
+def start_of(text: str | None) -> datetime | None:
+    """When a job may start at the earliest, in UTC unless it says another zone. Raises InvalidInput."""
+    found = moments.read(text) if text else None
+    if text and found is None:
+        raise InvalidInput("not_before must be a time, like 2026-01-31T22:00:00Z.", field="not_before")
+    return found
 
 
 class SubmitSerializer(serializers.Serializer[Any]):
@@ -34,9 +47,11 @@ class SubmitSerializer(serializers.Serializer[Any]):
     destination = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=10)
     hub_model_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     max_seconds = serializers.IntegerField(required=False, allow_null=True)
+    stop_after_seconds = serializers.IntegerField(required=False, allow_null=True)
     idempotency_key = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=KEY_CHARACTERS)
     tracker_run_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     upload_id = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=64)
+    not_before = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=40)
     webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
     snapshot_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     snapshot_message = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=2000)
@@ -50,9 +65,10 @@ class SubmitSerializer(serializers.Serializer[Any]):
             )
         return given
 
-    def spec(self) -> JobSpec:
+    def spec(self, *, provider: str) -> JobSpec:
         given = self.validated_data
         return JobSpec(
+            provider=provider,
             config_name=given.get("config_name_to_load") or "",
             config=given.get("config"),
             label=given.get("config_name") or "",
@@ -64,25 +80,34 @@ class SubmitSerializer(serializers.Serializer[Any]):
             run_name=given.get("tracker_run_name") or "",
             upload_id=given.get("upload_id") or str(uuid.uuid4()),
             max_seconds=given.get("max_seconds"),
+            stop_after_seconds=given.get("stop_after_seconds"),
+            not_before=start_of(given.get("not_before")),
             snapshot_name=given.get("snapshot_name") or "",
             snapshot_message=given.get("snapshot_message") or "",
         )
 
 
 class SubmitJob(APIView):
-    """Admit a job. Answers in milliseconds; packing, upload and the provider come later."""
+    """Admit a job. Answers in milliseconds; packing, upload and the provider come later.
+
+    With `?dry_run=true` everything is decided in the same way and nothing is kept but a line in the audit trail: the answer is 200
+    with the `verdict` admitted, needs_approval, repeat or refused, and with what the submission would have answered.
+    """
 
     permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
 
-    @extend_schema(request=SubmitSerializer)
+    @extend_schema(request=SubmitSerializer, parameters=[OpenApiParameter("dry_run", bool, description="Decide, and keep nothing.")])
     def post(self, request: Request, provider: str = "") -> Response:
         named = provider or request.query_params.get("provider") or "replicate"
-        if named not in SERVED_PROVIDERS:
+        if named not in Provider.values:
             raise NotFound(f"Unknown provider '{named}'.", field="provider", hint="This server runs jobs on replicate.")
         asked = SubmitSerializer(data=fields_of(request))
         asked.is_valid(raise_exception=True)
         self._check_webhook(request, asked.validated_data.get("webhook_url") or "")
-        submitted = submission.submit(caller_in(request), asked.spec(), repeat=self._repeat(request, asked.validated_data))
+        spec, repeat = asked.spec(provider=named), self._repeat(request, asked.validated_data)
+        if truth(request, "dry_run"):
+            return Response(dryrun.answer(trying.dry_run(caller_in(request), spec, repeat=repeat), spec))
+        submitted = submission.submit(caller_in(request), spec, repeat=repeat)
         job = submitted.job
         return Response(
             {
@@ -93,20 +118,20 @@ class SubmitJob(APIView):
                 "data_uploaded": hasattr(job, "provider_upload"),
                 "upload_id": job.upload_id or None,
                 "cost_limit_warning": " ".join(submitted.cost_warnings) or None,
-                "quota_warnings": submitted.warnings,
+                "quota_warnings": submitted.quota_warnings,
                 "idempotent_hit": submitted.is_repeat,
                 "requires_approval": job.state == "blocked",
             }
         )
 
-    def _repeat(self, request: Request, given: dict[str, Any]) -> submission.Repeat | None:
+    def _repeat(self, request: Request, given: dict[str, Any]) -> Repeat | None:
         """What makes this submission repeatable: a key in the body, or a stricter one in the header. Unknown fields do not count."""
         header = request.headers.get("Idempotency-Key", "").strip()
         if len(header) > KEY_CHARACTERS:
             raise InvalidInput(f"An Idempotency-Key has at most {KEY_CHARACTERS} characters.", field="idempotency_key")
         key = header or given.get("idempotency_key")
         body = {name: value for name, value in given.items() if name != "idempotency_key"}
-        return submission.Repeat(key=key, body=body, is_strict=bool(header)) if key else None
+        return Repeat(key=key, body=body, is_strict=bool(header)) if key else None
 
     def _check_webhook(self, request: Request, url: str) -> None:
         """A job's webhooks go to this installation; a client may name its address, and no other."""

@@ -1,9 +1,27 @@
 """The API's addresses below /api/: each with and without a trailing slash, and never by redirect."""
 
-from django.urls import URLPattern, re_path
-from rest_framework.views import APIView
-
-from jobs.api import configs, consent, datasets, jobs, offers, provider, publishing, submitting
+from accounts.api.routes import both
+from jobs.api import (
+    approval_rules,
+    approvals,
+    breakers,
+    config_changes,
+    configs,
+    consent,
+    datasets,
+    jobs,
+    metrics,
+    offers,
+    preferences,
+    provider,
+    publishing,
+    queue,
+    quotas,
+    spend,
+    submitting,
+    uploads,
+    whoami,
+)
 
 app_name = "jobs_api"
 
@@ -11,11 +29,14 @@ JOB = r"(?P<job_id>[A-Za-z0-9-]{1,64})"
 PROVIDER = r"(?P<provider>[a-z_]+)"
 DATASET = r"(?P<name>[^/@]+)"
 CONFIG = r"(?P<name>[^/]{1,128})"
-
-
-def both(path: str, view: type[APIView], name: str | None = None) -> URLPattern:
-    return re_path(rf"^{path}/?$", view.as_view(), name=name)
-
+UPLOAD = r"(?P<upload_id>[^/]{1,64})"
+USER = r"(?P<user_id>[0-9]{1,18})"
+QUOTA = r"(?P<quota_id>[0-9]{1,18})"
+ORG = r"(?P<org>[A-Za-z0-9-]{1,50})"
+TEAM = r"(?P<team>[A-Za-z0-9_-]{1,50})"
+HINT = r"(?P<name>[^/]{1,100})"
+REQUEST = r"(?P<request_id>[0-9]{1,19})"
+RULE = r"(?P<rule_id>[0-9]{1,19})"
 
 urlpatterns = [
     both("cloud/jobs/submit", submitting.SubmitJob, "submit"),
@@ -23,11 +44,14 @@ urlpatterns = [
     both("cloud/jobs", jobs.JobList, "jobs"),
     both(f"cloud/jobs/{JOB}", jobs.JobDetail, "job"),
     both(f"cloud/jobs/{JOB}/logs", jobs.JobLogs, "logs"),
+    both(f"cloud/jobs/{JOB}/logs/download", jobs.JobLogDownload, "log-download"),
     both(f"cloud/jobs/{JOB}/logs/stream", jobs.JobLogStream, "log-stream"),
     both(f"cloud/jobs/{JOB}/retry", jobs.JobRetry, "retry"),
     both(f"cloud/jobs/{JOB}/inline-progress", jobs.JobInlineProgress, "inline-progress"),
     both(f"cloud/jobs/{JOB}/cancel", jobs.JobCancel, "cancel"),
+    both(f"cloud/jobs/{JOB}/stop-time", jobs.JobStopTime, "stop-time"),
     both(f"cloud/jobs/{JOB}/artifacts", jobs.JobArtifacts, "artifacts"),
+    both(f"cloud/jobs/{JOB}/deliveries/check", jobs.JobDeliveriesCheck, "check-deliveries"),
     both("cloud/datasets", datasets.DatasetList, "datasets"),
     both(f"cloud/datasets/{DATASET}", datasets.DatasetDetail, "dataset"),
     both(f"cloud/datasets/{DATASET}/versions", datasets.DatasetVersions, "dataset-versions"),
@@ -36,6 +60,7 @@ urlpatterns = [
     both(f"cloud/providers/{PROVIDER}/config", provider.ProviderConfig),
     both(f"cloud/providers/{PROVIDER}/advanced", provider.ProviderAdvanced, "advanced"),
     both(f"cloud/providers/{PROVIDER}/token", provider.ProviderToken, "token"),
+    both(f"cloud/providers/{PROVIDER}/test-s3", provider.ProviderTestS3, "test-s3"),
     both(f"cloud/providers/{PROVIDER}/validate", provider.ProviderValidate, "validate"),
     both(f"cloud/providers/{PROVIDER}/versions", provider.ProviderVersions, "versions"),
     both(f"cloud/providers/{PROVIDER}/billing", provider.ProviderBilling, "billing"),
@@ -43,14 +68,33 @@ urlpatterns = [
     both("cloud/(?P<provider>replicate)/submit", submitting.SubmitJob),
     both("cloud/pre-submit-check", submitting.PreSubmitCheck, "pre-submit-check"),
     both("cloud/polling/status", provider.PollingStatus, "polling"),
+    both("cloud/polling/setting", provider.PollingSetting, "polling-setting"),
+    both("cloud/settings/credentials", preferences.CredentialSettings, "credential-settings"),
+    both("cloud/settings/registration", preferences.RegistrationSettings, "registration"),
+    both("cloud/hints", preferences.HintList, "hints"),
+    both("cloud/hints/status", preferences.HintStatus, "hint-status"),
+    both(f"cloud/hints/dismiss/{HINT}", preferences.HintDismiss, "dismiss-hint"),
+    both(f"cloud/hints/show/{HINT}", preferences.HintShow, "show-hint"),
+    both(f"cloud/upload/progress/{UPLOAD}", uploads.UploadStream, "upload"),
+    both(f"webhooks/upload/progress/{UPLOAD}", uploads.UploadStream),
     both("cloud/publishing/status", publishing.PublishingStatus, "publishing"),
     both("cloud/publishing-status", publishing.PublishingSummary, "publishing-summary"),
+    both("cloud/publishing/enable-recommended", publishing.EnableRecommended, "publish-as-recommended"),
     both("cloud/local-upload/config", publishing.LocalUpload, "local-upload"),
     both("cloud/available-configs", configs.AvailableConfigs, "available-configs"),
-    both("configs", configs.ConfigList, "configs"),
+    both("configs", config_changes.Configs, "configs"),
     both("configs/validate", configs.InlineValidate, "validate-inline"),
-    both(f"configs/{CONFIG}", configs.ConfigDetail, "config"),
+    both("configs/active", configs.ActiveConfig, "active-config"),
+    both("configs/templates", configs.Templates, "templates"),
+    both("configs/examples", configs.Templates),
+    both("configs/import", config_changes.ConfigImport, "import-config"),
+    both("configs/from-template", config_changes.ConfigFromTemplate, "config-from-template"),
+    both(f"configs/{CONFIG}", config_changes.Config, "config"),
     both(f"configs/{CONFIG}/validate", configs.ConfigValidate, "validate-config"),
+    both(f"configs/{CONFIG}/export", configs.ConfigExport, "export-config"),
+    both(f"configs/{CONFIG}/rename", config_changes.ConfigRename, "rename-config"),
+    both(f"configs/{CONFIG}/copy", config_changes.ConfigCopy, "copy-config"),
+    both(f"configs/{CONFIG}/activate", config_changes.ConfigActivate, "activate-config"),
     both("cloud/data-consent/setting", consent.ConsentSetting, "consent"),
     both("cloud/data-consent/preview", consent.ConsentPreview, "consent-preview"),
     both("cloud/hardware-options", offers.HardwareOptions, "hardware-options"),
@@ -59,6 +103,64 @@ urlpatterns = [
     both("cloud/metrics/cost-limit", offers.CostLimitStatus),
     both("cloud/metrics/cost-limit-status", offers.CostLimitStatus),
     both("metrics/cost-limit/status", offers.CostLimitStatus),
+    # Words come before numbers.
+    both("quotas", quotas.Quotas, "quotas"),
+    both("quotas/types", quotas.QuotaTypes, "quota-types"),
+    both("quotas/status", quotas.OwnStatus, "quota-status"),
+    both("quotas/me", quotas.OwnQuotas, "quotas-me"),
+    both(f"quotas/user/{USER}", quotas.QuotasOfUser, "quotas-user"),
+    both("quotas/cost-estimate", quotas.QuotaCostEstimate, "quota-cost-estimate"),
+    both(f"quotas/{QUOTA}", quotas.QuotaDetail, "quota"),
+    both(f"orgs/{ORG}/quotas", quotas.OrganizationQuotas, "org-quotas"),
+    both(f"orgs/{ORG}/teams/{TEAM}/quotas", quotas.TeamQuotas, "team-quotas"),
+    both("cloud/spend", spend.SpendReport, "spend"),
+    both("cloud/metrics", metrics.Metrics, "metrics"),
+    both("metrics", metrics.Metrics),
+    both("metrics/status", metrics.MetricsStatus, "metrics-status"),
+    both("metrics/costs", metrics.MetricsCosts, "metrics-costs"),
+    both("metrics/usage", metrics.MetricsUsage, "metrics-usage"),
+    both("cloud/circuit-breakers", breakers.CircuitBreakers, "circuit-breakers"),
+    both("metrics/circuit-breakers", breakers.CircuitBreakers),
+    both("cloud/billing/refresh", metrics.BillingRefresh, "refresh-billing"),
+    both("metrics/billing/refresh", metrics.BillingRefresh),
+    both("users/me", whoami.Me, "me"),
+    both("auth/me", whoami.Me),
+    both("users/me/credentials/validate", whoami.ValidateOwnCredential, "validate-own-credential"),
+    both("approvals", approvals.ApprovalList),
+    both("approvals/requests", approvals.ApprovalList, "approvals"),
+    both("approvals/requests/pending/count", approvals.PendingCount, "approvals-pending"),
+    both("approvals/requests/bulk-approve", approvals.BulkApprove, "bulk-approve"),
+    both("approvals/requests/bulk-reject", approvals.BulkReject, "bulk-reject"),
+    both(f"approvals/requests/job/{JOB}", approvals.ApprovalOfJob, "approval-of-job"),
+    both(f"approvals/requests/{REQUEST}", approvals.ApprovalDetail, "approval"),
+    both(f"approvals/requests/{REQUEST}/approve", approvals.Approve, "approve"),
+    both(f"approvals/{REQUEST}/approve", approvals.Approve),
+    both(f"approvals/requests/{REQUEST}/reject", approvals.Reject, "reject"),
+    both(f"approvals/{REQUEST}/reject", approvals.Reject),
+    both(f"approvals/requests/{REQUEST}/cancel", approvals.CancelApproval, "cancel-approval"),
+    both("approvals/me", approvals.OwnApprovals, "own-approvals"),
+    both("approvals/expire", approvals.Expire, "expire-approvals"),
+    both("approvals/rules", approval_rules.ApprovalRules, "approval-rules"),
+    both(f"approvals/rules/{RULE}", approval_rules.ApprovalRuleDetail, "approval-rule"),
+    both("approvals/conditions", approval_rules.Conditions, "approval-conditions"),
+    # Words come before jobs.
+    both("queue", queue.QueueList, "queue"),
+    both("queue/stats", queue.QueueStats, "queue-stats"),
+    both("queue/me", queue.OwnQueue, "own-queue"),
+    both(f"queue/user/{USER}", queue.QueueOfUser, "queue-of-user"),
+    both(f"queue/position/{JOB}", queue.QueuePosition, "queue-position"),
+    both("queue/concurrency", queue.Concurrency, "queue-concurrency"),
+    both("queue/mode", queue.QueueModes, "queue-mode"),
+    both("queue/process", queue.QueueProcess, "queue-process"),
+    both("queue/cleanup", queue.QueueCleanup, "queue-cleanup"),
+    both("queue/submit", queue.QueueSubmit, "queue-submit"),
+    both("queue/polling/status", queue.QueuePollingStatus, "queue-polling"),
+    both("queue/polling/setting", queue.QueuePollingSetting, "queue-polling-setting"),
+    both(f"queue/{JOB}/cancel", queue.QueueCancel, "queue-cancel"),
+    both(f"queue/{JOB}/priority", queue.QueuePriority, "queue-priority"),
+    both(f"queue/{JOB}/not-before", queue.QueueStart, "queue-not-before"),
+    both(f"queue/{JOB}/approve", approvals.QueueApprove, "queue-approve"),
+    both(f"queue/{JOB}/reject", approvals.QueueReject, "queue-reject"),
     both("cloud/system-status", provider.SystemStatus, "system-status"),
     both("cloud/replicate/status", provider.SystemStatus),
     both("metrics/replicate/status", provider.SystemStatus),

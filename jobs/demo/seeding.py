@@ -19,9 +19,14 @@ from jobs.models import Dataset, Trainer, TrainerVersion, TrainingConfig
 from jobs.replicate import inputs
 from jobs.sandbox import catalogue
 from jobs.services import datasets
-from jobs.trainingconfigs import FLUX_LORA_EXAMPLE
+from jobs.trainingexamples import FLUX_LORA
 
 TEAMS = {"atelier": "Atelier", "foundry": "Foundry"}
+# What the sandbox lets in, each with the team's number behind it.
+TOKENS = {
+    CredentialKind.REPLICATE: "r8_Sandbox0Sandbox0Sandbox0Sandbox0Team",
+    CredentialKind.HUGGINGFACE: "hf_Sandbox0Sandbox0Sandbox0Sandbox0W",
+}
 CONFIG = "flux-lora"
 DATASET = "houses-by-the-sea"
 # Micro-dollars.
@@ -60,15 +65,15 @@ def _team(slug: str, number: int, kept: dict[str, Any]) -> dict[str, Any]:
         people = {role: _person(team, role, kept) for role in Role}
         owner = people[Role.OWNER][0]
         caller = _caller(team, owner, Role.OWNER)
-        if credentials.find(team=team, user=None, kind=CredentialKind.REPLICATE) is None:
-            token = f"r8_Sandbox0Sandbox0Sandbox0Sandbox0Team{number}"
-            credentials.save(team=team, kind=CredentialKind.REPLICATE, secret=token, by=owner, caller=caller)
+        for kind, token in TOKENS.items():
+            if credentials.find(team=team, user=None, kind=kind) is None:
+                credentials.save(team=team, kind=kind, secret=f"{token}{number}", by=owner, caller=caller)
         _limit(team)
     dataset = _dataset(_caller(team, people[Role.RESEARCHER][0], Role.RESEARCHER))
     TrainingConfig.objects.get_or_create(
         team=team,
         name=CONFIG,
-        defaults={"description": "A small LoRA of Flux", "config": FLUX_LORA_EXAMPLE, "dataset": dataset, "created_by": owner},
+        defaults={"description": "A small LoRA of Flux", "config": FLUX_LORA, "dataset": dataset, "created_by": owner},
     )
     return {
         "users": {role.value: {"email": user.email, "password": password} for role, (user, password) in people.items()},

@@ -65,6 +65,17 @@ class DataConsent(models.TextChoices):
     DENY = "deny", _("deny")
 
 
+# After so many faults of the platform in a row, somebody should look.
+MOST_RETRIES = 3
+
+
+class AddressMode(models.TextChoices):
+    """What becomes of a well signed webhook from an address outside the team's list."""
+
+    BLOCK = "block", _("hold it until somebody releases it")
+    OBSERVE = "observe", _("take it, and tell us")
+
+
 class ProviderSettings(models.Model):
     """A team's settings for the provider, as SimpleTuner's provider settings name them. Made on first use."""
 
@@ -74,6 +85,9 @@ class ProviderSettings(models.Model):
     )
     webhook_require_signature = models.BooleanField(_("require signatures"), default=True)
     webhook_allowed_ips = models.JSONField(_("allowed addresses"), default=list, blank=True)
+    webhook_address_mode = models.CharField(
+        _("from other addresses"), max_length=10, choices=AddressMode.choices, default=AddressMode.BLOCK
+    )
     webhook_rate_limit_max = models.PositiveIntegerField(default=100)
     webhook_rate_limit_window = models.PositiveIntegerField(default=60)
     # Beside start and completed, which are always asked for.
@@ -97,7 +111,9 @@ class ProviderSettings(models.Model):
     preferences = models.JSONField(default=dict, blank=True)
     max_runtime_minutes = models.PositiveIntegerField(_("longest run (minutes)"), null=True, blank=True)
     data_consent = models.CharField(_("uploading data"), max_length=5, choices=DataConsent.choices, default=DataConsent.ASK)
-    retries_platform_faults = models.PositiveSmallIntegerField(_("retries after platform faults"), default=0)
+    retries_platform_faults = models.PositiveSmallIntegerField(
+        _("retries after platform faults"), default=0, help_text=_("At most so many for one job; 0 for none.")
+    )
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:

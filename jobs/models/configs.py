@@ -41,3 +41,20 @@ class TrainingConfig(models.Model):
 
     def value(self, key: str) -> Any:
         return self.config.get(key)
+
+
+class ActiveConfig(models.Model):
+    """The config that a person's forms begin with in a team."""
+
+    team = models.ForeignKey(Team, models.CASCADE, related_name="active_configs")
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    config = models.ForeignKey(TrainingConfig, models.CASCADE, related_name="+")
+    chosen_at = models.DateTimeField(_("chosen at"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("active config")
+        verbose_name_plural = _("active configs")
+        constraints = [models.UniqueConstraint(fields=["team", "user"], name="one_active_config_per_person_and_team")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.config}"

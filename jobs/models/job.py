@@ -14,8 +14,10 @@ from accounts.models import APIToken, Credential, Team, User
 from billing.models import Hold, PriceLine
 from jobs.models.catalogue import Provider, Trainer
 from jobs.models.datasets import DatasetVersion
-from jobs.states import ACTIVE, LAUNCHED, TERMINAL, State, WaitingReason, before
+from jobs.states import ACTIVE, LAUNCHED, TERMINAL, EventWord, State, WaitingReason, before
 
+# Of the time from the creation to the stop time.
+WARN_AT_PERCENT = 80
 BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -57,8 +59,34 @@ class JobQuerySet(models.QuerySet["Job"]):
     def launched(self) -> "JobQuerySet":
         return self.filter(state__in=LAUNCHED)
 
+    def unrescued(self) -> "JobQuerySet":
+        """Ended jobs of whose log, output and files the provider may have something that we have not."""
+        return self.filter(state__in=TERMINAL, rescued_at=None, cleaned_up_at=None).exclude(prediction_id=None)
+
+    def admitted(self) -> "JobQuerySet":
+        """Jobs that we let in, and not the runs that somebody started elsewhere."""
+        return self.exclude(metadata__has_key="imported")
+
+    def against_quotas(self) -> "JobQuerySet":
+        """What job quotas count: jobs that we let in, deleted ones as well, and no rehearsals."""
+        return self.admitted().exclude(provider=Provider.SANDBOX)
+
     def terminal(self) -> "JobQuerySet":
         return self.filter(state__in=TERMINAL)
+
+    def submitted(self, *, since: datetime | None, until: datetime | None) -> "JobQuerySet":
+        """Those from `since` on and before `until`; None sets no bound."""
+        jobs = self.filter(submitted_at__gte=since) if since else self
+        return jobs.filter(submitted_at__lt=until) if until else jobs
+
+    def locked(self, pk: int, *related: str) -> "Job":
+        """The job with what it points to, once nobody else has it, locked until the caller's transaction ends.
+
+        It is locked first and read afterwards: one query for both would join the rows of before the wait, and lose the job where
+        an approval has just given it another price or hold.
+        """
+        self.select_for_update(no_key=True).only("pk").get(pk=pk)
+        return self.select_related(*related).get(pk=pk)
 
     def unleased(self, *, now: datetime) -> "JobQuerySet":
         """Jobs that no worker has in hand: a lease is short, and a worker that dies lets it run out."""
@@ -94,15 +122,24 @@ class Job(models.Model):
     parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="linked_jobs")
     link = models.CharField(_("link"), max_length=10, choices=Link.choices, default=Link.NONE, blank=True)
 
+    # What makes runs alike: read from the config at admission, so that estimates can look for it.
+    model_family = models.CharField(_("model family"), max_length=50, blank=True)
+    model_kind = models.CharField(_("kind of training"), max_length=4, blank=True)
+    resolution = models.CharField(_("resolution"), max_length=50, blank=True)
+    images_a_step = models.PositiveIntegerField(_("images a step"), null=True)
+
     # Money and time. The ceiling is fixed for life; the stop time is ours, and may move below it.
     hold = models.OneToOneField(Hold, models.PROTECT, null=True, related_name="+")
     price_line = models.ForeignKey(PriceLine, models.PROTECT, related_name="+")
     estimate_low = models.PositiveBigIntegerField(null=True)
     estimate_high = models.PositiveBigIntegerField(null=True)
+    estimate_source = models.CharField(_("the estimate rests on"), max_length=300, blank=True)
     ceiling_seconds = models.PositiveIntegerField(_("ceiling (seconds)"))
     stop_after_seconds = models.PositiveIntegerField(_("stop time (seconds)"))
+    # For the stop time as it is now; moving it arms the warning again.
+    stop_warned_at = models.DateTimeField(_("warned of the stop time at"), null=True)
     billed_seconds = models.DecimalField(_("billed seconds"), max_digits=14, decimal_places=6, null=True)
-    cost = models.PositiveBigIntegerField(_("cost"), null=True, help_text=_("Micro-dollars, as settled."))
+    cost = models.PositiveBigIntegerField(_("cost"), null=True, help_text=_("Micro-dollars, as settled. Adjustments stand in the hold."))
 
     # The queue.
     priority = models.PositiveSmallIntegerField(_("priority"), default=10)
@@ -133,8 +170,15 @@ class Job(models.Model):
     callback_key = models.CharField(max_length=64, default=new_callback_key, editable=False)
     error = models.TextField(_("error"), blank=True)
     output_url = models.TextField(_("output"), blank=True)
+    # Each address or text of the provider's output as `reference`. One that is a file at the provider has a `key` too, its name
+    # among the artifacts, and `stored_at`, or `lost_at` with the `reason`.
+    outputs = models.JSONField(_("outputs"), default=list)
+    metrics = models.JSONField(_("provider's figures"), default=dict)
     archived_at = models.DateTimeField(_("logs and output archived at"), null=True)
     provider_forgot_at = models.DateTimeField(_("provider removed the data at"), null=True)
+    # Nothing is left at the provider that we have not: it is here, or lost.
+    rescued_at = models.DateTimeField(_("nothing left to rescue at"), null=True, editable=False)
+    archive_alarm_at = models.DateTimeField(_("alarm that it is not archived"), null=True, editable=False)
     cleaned_up_at = models.DateTimeField(null=True, editable=False)
 
     objects = JobQuerySet.as_manager()
@@ -149,8 +193,14 @@ class Job(models.Model):
         ]
         indexes = [
             models.Index(fields=["team", "-submitted_at"], name="job_by_team"),
+            models.Index(fields=["team", "upload_id"], condition=~Q(upload_id=""), name="job_by_upload"),
             models.Index(fields=["state", "try_after"], condition=Q(state__in=sorted(ACTIVE)), name="job_active"),
             models.Index(fields=["ended_at"], condition=Q(cleaned_up_at=None), name="job_to_clean_up"),
+            models.Index(fields=["-ended_at"], condition=Q(ended_at__isnull=False, dispatched_at__isnull=False), name="job_ended"),
+            models.Index(fields=["ended_at"], condition=Q(state__in=sorted(TERMINAL), rescued_at=None), name="job_to_rescue"),
+            models.Index(
+                fields=["team", "model_family", "model_kind", "-ended_at"], condition=Q(state=State.COMPLETED), name="job_experience"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -168,15 +218,33 @@ class Job(models.Model):
         return self.provider == Provider.SANDBOX
 
     @property
+    def is_imported(self) -> bool:
+        """Whether it was started elsewhere and found at the provider: nothing is held for it, and no ledger line speaks of it."""
+        return bool(self.metadata.get("imported"))
+
+    @property
     def reference(self) -> str:
         """How holds and ledger lines name this job."""
         return f"job:{self.job_id}"
 
     @property
     def stop_at(self) -> datetime | None:
-        """When the watchdog cancels; known once the provider has created the prediction."""
-        created = self.created_at_provider
-        return created + timedelta(seconds=self.stop_after_seconds) if created else None
+        """When the watchdog cancels; known once the provider has created the prediction. Never for a run that was started elsewhere."""
+        return self._after_creation(self.stop_after_seconds)
+
+    @property
+    def warn_at(self) -> datetime | None:
+        """When the submitter is told that the stop time is near."""
+        return self._after_creation(self.stop_after_seconds * WARN_AT_PERCENT / 100)
+
+    @property
+    def ceiling_at(self) -> datetime | None:
+        """When the provider itself ends the run, whatever we do."""
+        return self._after_creation(self.ceiling_seconds)
+
+    def _after_creation(self, seconds: float) -> datetime | None:
+        created = None if self.is_imported else self.created_at_provider
+        return created + timedelta(seconds=seconds) if created else None
 
     def duration_seconds(self, *, now: datetime) -> float | None:
         """Seconds from start to end, or to `now` while it runs; None before the start."""
@@ -216,6 +284,31 @@ class JobEvent(models.Model):
         return f"{self.state or self.detail} ({self.cause})"
 
 
+class ProviderEvent(models.Model):
+    """One of the provider's documented events on a job: that it happened, when first and last, and who told us first.
+
+    One row for each word however often it happens: a log that grows a thousand times is one row with a count. `times`
+    counts what was news, by webhook or by asking; `deliveries` counts the webhooks that carried the word, news or not.
+    """
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="provider_events")
+    event = models.CharField(_("event"), max_length=10, choices=EventWord.choices)
+    cause = models.CharField(_("cause"), max_length=50)
+    at = models.DateTimeField(_("first at"))
+    last_at = models.DateTimeField(_("last at"))
+    times = models.PositiveIntegerField(_("times"), default=0)
+    deliveries = models.PositiveIntegerField(_("webhooks"), default=0)
+
+    class Meta:
+        verbose_name = _("provider's event")
+        verbose_name_plural = _("provider's events")
+        ordering = ["at", "id"]
+        constraints = [models.UniqueConstraint(fields=["job", "event"], name="one_row_per_job_and_event")]
+
+    def __str__(self) -> str:
+        return f"{self.event} ({self.times})"
+
+
 class ProviderUpload(models.Model):
     """The provider's copy of a job's data, from our upload until we saw it deleted."""
 
@@ -235,6 +328,60 @@ class ProviderUpload(models.Model):
 
     def __str__(self) -> str:
         return self.file_id
+
+
+class UploadStage(models.TextChoices):
+    SCANNING = "scanning", _("reading the dataset")
+    PACKAGING = "packaging", _("packing")
+    UPLOADING = "uploading", _("uploading")
+    COMPLETE = "complete", _("done")
+    ERROR = "error", _("failed")
+
+
+class UploadProgress(models.Model):
+    """How far a job's data is on its way to the provider; `current` and `total` are bytes. Only for people who watch."""
+
+    job = models.OneToOneField(Job, models.CASCADE, related_name="upload_progress")
+    stage = models.CharField(_("stage"), max_length=10, choices=UploadStage.choices, default=UploadStage.SCANNING)
+    current = models.PositiveBigIntegerField(default=0)
+    total = models.PositiveBigIntegerField(default=0)
+    updated_at = models.DateTimeField(_("updated at"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("upload")
+        verbose_name_plural = _("uploads")
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.current}/{self.total}"
+
+
+class FaultRetryQuerySet(models.QuerySet["FaultRetry"]):
+    def due(self) -> "FaultRetryQuerySet":
+        return self.filter(decided_at=None)
+
+
+class FaultRetry(models.Model):
+    """What the team's rule makes of a job that a fault of the provider's platform ended: one row for each, decided once and for good.
+
+    It is written with the job's end and decided later: `retry` is the new job, none where there is a reason against it.
+    """
+
+    job = models.OneToOneField(Job, models.CASCADE, related_name="fault_retry")
+    retry = models.OneToOneField(Job, models.CASCADE, null=True, related_name="retries_fault")
+    # Of the chain of automatic retries that began with a job of somebody's own.
+    number = models.PositiveSmallIntegerField(_("retry number"), default=0)
+    reason = models.CharField(_("why there is none"), max_length=500, blank=True)
+    decided_at = models.DateTimeField(_("decided at"), null=True)
+
+    objects = FaultRetryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("automatic retry")
+        verbose_name_plural = _("automatic retries")
+        indexes = [models.Index(fields=["id"], condition=Q(decided_at=None), name="fault_retry_due")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}: {self.retry_id or self.reason}"
 
 
 class IntentOutcome(models.TextChoices):

@@ -15,6 +15,7 @@ class JobProgress(models.Model):
 
     job = models.OneToOneField(Job, models.CASCADE, related_name="progress")
     length = models.PositiveIntegerField(_("log length"), default=0)
+    # Whole ones: a carriage return at the very end may yet be half of a line's end.
     lines = models.PositiveIntegerField(_("log lines"), default=0)
     stage = models.CharField(_("stage"), max_length=30, blank=True)
     step = models.PositiveIntegerField(_("step"), null=True)
@@ -27,7 +28,15 @@ class JobProgress(models.Model):
     parser = models.JSONField(default=dict, editable=False)
     heard_at = models.DateTimeField(_("last webhook at"), null=True)
     polled_at = models.DateTimeField(_("last polled at"), null=True)
+    # A list says how a job is, but not its log: when the provider was last asked about this one alone.
+    asked_at = models.DateTimeField(null=True, editable=False)
     watched_at = models.DateTimeField(null=True, editable=False)
+    # A webhook or an answered poll, whether it was news or not.
+    told_at = models.DateTimeField(_("last heard of at"), null=True)
+    grew_at = models.DateTimeField(_("log grew at"), null=True)
+    # Lines that tell why a run failed, by the name of the sign: see `jobs.replicate.signs`.
+    signs = models.JSONField(default=dict, editable=False)
+    stuck_as = models.JSONField(_("stuck as"), default=list, blank=True, help_text=_("The troubles that its submitter was told of."))
 
     class Meta:
         verbose_name = _("progress")
@@ -38,10 +47,11 @@ class JobProgress(models.Model):
 
 
 class LogChunk(models.Model):
-    """A piece of a job's log from `start` (characters) on. Appending writes one row and rewrites none."""
+    """A piece of a job's log from `start` (characters) on, behind so many `lines`. Appending writes one row and rewrites none."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="log_chunks")
     start = models.PositiveIntegerField()
+    lines = models.PositiveIntegerField(default=0)
     text = models.TextField()
 
     class Meta:
@@ -53,7 +63,7 @@ class LogChunk(models.Model):
 
 
 class SeriesPoint(models.Model):
-    """Loss and learning rate at a step."""
+    """Loss and learning rate at a step. Of a long run the lowest and the highest of each stretch of steps are kept."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="series")
     step = models.PositiveIntegerField()

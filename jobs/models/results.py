@@ -1,5 +1,9 @@
 """What a job brought: artifacts, the keys by which they come in, and deliveries elsewhere."""
 
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -113,8 +117,21 @@ class DeliveryState(models.TextChoices):
     FAILED = "failed", _("failed")
 
 
+OPEN_DELIVERIES = frozenset({DeliveryState.WAITING, DeliveryState.DELIVERING})
+
+
+class ResultDeliveryQuerySet(models.QuerySet["ResultDelivery"]):
+    def unleased(self, *, now: datetime) -> "ResultDeliveryQuerySet":
+        """Those that no worker has in hand, and whose time to be tried again has come."""
+        return self.filter(Q(leased_until=None) | Q(leased_until__lt=now), Q(try_after=None) | Q(try_after__lte=now))
+
+
 class ResultDelivery(models.Model):
-    """Bringing a job's result to one destination: a state of its own, apart from training."""
+    """Bringing a job's result to one destination: a state of its own, apart from training.
+
+    `receipt` holds `files`, `size_bytes`, `weights`, `url`; of a delivery elsewhere also `files_url`, below which each
+    file has its address, and `listing`, every file with `key`, `kind`, `size_bytes`, `sha256` and the destination's `tag`.
+    """
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="result_deliveries")
     destination = models.CharField(_("destination"), max_length=5, choices=Destination.choices)
@@ -124,7 +141,13 @@ class ResultDelivery(models.Model):
     error = models.CharField(_("error"), max_length=500, blank=True)
     receipt = models.JSONField(_("receipt"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    # When the check that is open, or was last made, was asked for: by the job's end or by a person. Tries count from here.
+    asked_at = models.DateTimeField(_("check asked for at"), null=True, blank=True)
     delivered_at = models.DateTimeField(_("delivered at"), null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, editable=False)
+    try_after = models.DateTimeField(null=True, editable=False)
+
+    objects = ResultDeliveryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("result delivery")
@@ -135,6 +158,27 @@ class ResultDelivery(models.Model):
                 condition=~Q(state="delivered") | Q(delivered_at__isnull=False), name="a_delivery_that_arrived_says_when"
             ),
         ]
+        indexes = [models.Index(fields=["try_after"], condition=Q(state="delivering"), name="delivery_to_check")]
 
     def __str__(self) -> str:
         return f"{self.get_destination_display()}: {self.state}"
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its files lie where we can only look."""
+        return self.destination != Destination.LOCAL
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_DELIVERIES
+
+    @property
+    def may_be_checked(self) -> bool:
+        """Whether a person may ask for another look: it lies elsewhere, somebody said that it arrived, and nobody looks now."""
+        return self.is_elsewhere and not self.is_open and bool(self.receipt)
+
+    @property
+    def listing(self) -> list[dict[str, Any]]:
+        """The files that were seen elsewhere, each with its address."""
+        base = self.receipt.get("files_url", "")
+        return [{**file, "url": f"{base}{quote(file['key'])}"} for file in self.receipt.get("listing", ())]

@@ -10,22 +10,21 @@ import json
 import os
 import random
 import re
-import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
+from jobs.outbound import PLAIN, Outbound, Steps, Trouble, Unusable, client, refusal_of_proxy, trouble
 from jobs.replicate import inputs, predictions
 from jobs.replicate.predictions import MalformedPrediction, Prediction
 
@@ -43,11 +42,19 @@ _BEFORE_SENDING = (
     httpx.InvalidURL,
 )
 _LOST_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-_WORTH_ANOTHER_TRY = frozenset({429, 502, 503, 504})
+_WORTH_ANOTHER_TRY = frozenset({429, 500, 502, 503, 504})
 
 
 class ReplicateError(Exception):
-    """Nobody knows what Replicate did, unless it is one of the subclasses that say more."""
+    """Nobody knows what Replicate did, unless it is one of the subclasses that say more.
+
+    `status` is the HTTP status if there was an answer, `trouble` why the call or its answer did not arrive.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, trouble: Trouble | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.trouble = trouble
 
 
 class OutcomeUnknown(ReplicateError):
@@ -55,23 +62,20 @@ class OutcomeUnknown(ReplicateError):
 
 
 class Unavailable(ReplicateError):
-    """Replicate certainly did nothing; the same call may succeed later.
+    """Replicate certainly did nothing; the same call may succeed later. `retry_after` is in seconds where Replicate named a time."""
 
-    `retry_after` is in seconds where Replicate named a time, `status` the HTTP status if there was an answer.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, status: int | None = None, trouble: Trouble | None = None
+    ) -> None:
+        super().__init__(message, status=status, trouble=trouble)
         self.retry_after = retry_after
-        self.status = status
 
 
 class Rejected(ReplicateError):
     """Replicate said no, in `detail`; `invalid_fields` holds its list of faulty inputs, as sent."""
 
     def __init__(self, message: str, *, status: int = 0, detail: str = "", invalid_fields: Sequence[Mapping[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(message, status=status)
         self.detail = detail
         self.invalid_fields = list(invalid_fields)
 
@@ -96,25 +100,25 @@ _REJECTIONS: dict[int, type[Rejected]] = {401: Unauthorized, 402: CreditExhauste
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outbound:
-    """How the provider is reached. Without a `proxy_url`, HTTPS_PROXY and NO_PROXY of the environment count.
+class Retries:
+    """How often a GET is tried, with doubling pauses and no more than `budget_seconds` of pauses in all.
 
-    `timeout_seconds` is the longest silence while sending or reading; connecting waits 10 s at most.
+    Source: simpletuner-api.md, 13: three attempts after 1 s · 2ⁿ and up to a quarter more, so that not all come back at once.
     """
 
-    proxy_url: str | None = field(default=None, repr=False)
-    ca_bundle: str | None = None
-    verify: bool = True
-    timeout_seconds: float = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retries:
-    """How often a GET is tried, with doubling pauses and no more than `budget_seconds` of pauses in all."""
-
-    attempts: int = 4
-    first_pause_seconds: float = 0.25
+    attempts: int = 3
+    first_pause_seconds: float = 1.0
     budget_seconds: float = 8.0
+
+
+class Watch(Protocol):
+    """Somebody who is asked before each call and hears of its end. A GET is one call, however often it is tried."""
+
+    def before(self) -> None:
+        """Raise Unavailable where the call is not to be made."""
+
+    def after(self, error: ReplicateError | None) -> None:
+        """Hear how the call ended; None for an answer. Raises nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,26 +160,32 @@ class UploadedFile:
 class Gateway:
     """One account's way to Replicate. Use it as a context manager, in one thread."""
 
-    def __init__(self, *, base_url: str, token: str, outbound: Outbound = Outbound(), retries: Retries = Retries()) -> None:
-        """Open nothing yet. `base_url` is without `/v1`. Raises ValueError for a token that no header can carry."""
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        token: str,
+        outbound: Outbound = PLAIN,
+        retries: Retries = Retries(),
+        on_refusal: Callable[[Unauthorized | CreditExhausted], object] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        """Open nothing yet. `base_url` is without `/v1`; `on_refusal` hears of each 401 and 402 before it is raised, `watch` of all.
+
+        Raises ValueError for a token that no header can carry.
+        """
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("A Replicate token is one word of printable ASCII characters.")
         self._base = base_url.rstrip("/").removesuffix("/v1")
         self._token = token
         self._retries = retries
-        patience = outbound.timeout_seconds
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._on_refusal = on_refusal
+        self._watch = watch
         try:
-            self._http = httpx.Client(
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "tunehouse/0.1"},
-                timeout=httpx.Timeout(connect=min(patience, 10.0), read=patience, write=patience, pool=min(patience, 10.0)),
-                proxy=outbound.proxy_url,
-                verify=tls(outbound),
-                follow_redirects=False,
-                trust_env=True,
-            )
-        except (OSError, ValueError, httpx.InvalidURL):
-            # Their own texts may quote the proxy's password.
-            raise Unavailable("The proxy's address or the CA bundle cannot be used; see the outbound network settings.") from None
+            self._http = client(outbound, headers=headers)
+        except Unusable as error:
+            raise Unavailable(str(error), trouble=error.trouble) from None
 
     def __enter__(self) -> Self:
         return self
@@ -237,8 +247,18 @@ class Gateway:
 
     # Files
 
-    def upload(self, file: Path | BinaryIO, *, filename: str, content_type: str, metadata: Mapping[str, Any] | None = None) -> UploadedFile:
+    def upload(
+        self,
+        file: Path | BinaryIO,
+        *,
+        filename: str,
+        content_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> UploadedFile:
         """Upload a file in constant memory. It expires soon, so upload just before creating the prediction.
+
+        `report` is told again and again how many bytes of how many are on their way.
 
         Raises TooLarge over 100 MiB, and OutcomeUnknown where Replicate kept another number of bytes.
         Source: Replicate docs, reference/http#files.create (the part is called `content`).
@@ -249,7 +269,7 @@ class Gateway:
             said = self._send(
                 "POST",
                 "/v1/files",
-                files={"content": (filename, stream, content_type)},
+                files={"content": (filename, cast(BinaryIO, _Watched(stream, size, report)) if report else stream, content_type)},
                 data={"metadata": json.dumps(dict(metadata or {}))},
             )
         kept = self._file(said, sent=True)
@@ -280,8 +300,10 @@ class Gateway:
 
     def delete_file(self, id: str) -> bool:
         """Delete an uploaded file and say whether it is gone: True also where it was gone before."""
+        path = f"/v1/files/{_segment(id)}"
         try:
-            return self._answer("DELETE", f"/v1/files/{_segment(id)}")[0] == 204
+            with self._watched():
+                return self._answer("DELETE", path)[0] == 204
         except NotFound:
             return True
 
@@ -375,13 +397,17 @@ class Gateway:
 
     def _get(self, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET with a few more tries; whatever went wrong, Replicate did nothing."""
+        with self._watched():
+            return self._tried(path, params)
+
+    def _tried(self, path: str, params: Mapping[str, str] | None) -> dict[str, Any]:
         left = self._retries.budget_seconds
         for attempt in range(1, self._retries.attempts + 1):
             try:
                 return self._object(*self._answer("GET", path, params=params))
             except Unavailable as fault:
                 is_worth_it = fault.status in _WORTH_ANOTHER_TRY or isinstance(fault, _Interrupted)
-                pause = self._retries.first_pause_seconds * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+                pause = self._retries.first_pause_seconds * 2 ** (attempt - 1) * random.uniform(1.0, 1.25)  # noqa: S311
                 pause = max(pause, fault.retry_after or 0.0)
                 if not is_worth_it or attempt == self._retries.attempts or pause > left:
                     raise
@@ -391,7 +417,22 @@ class Gateway:
 
     def _send(self, method: str, path: str, **asked: Any) -> dict[str, Any]:
         """Send what changes something: once."""
-        return self._object(*self._answer(method, path, **asked), sent=True)
+        with self._watched():
+            return self._object(*self._answer(method, path, **asked), sent=True)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Let whoever watches over the calls speak before one, and hear of its end."""
+        if self._watch is None:
+            yield
+            return
+        self._watch.before()
+        try:
+            yield
+        except ReplicateError as error:
+            self._watch.after(error)
+            raise
+        self._watch.after(None)
 
     def _object(self, status: int, body: bytes, *, sent: bool = False) -> dict[str, Any]:
         with self._reading("answer", sent=sent):
@@ -404,20 +445,28 @@ class Gateway:
     def _answer(self, method: str, path: str, **asked: Any) -> tuple[int, bytes]:
         """Make one request and return a 2xx answer's status and body; every other end is one of our errors."""
         is_read = method == "GET"
+        steps = Steps(self._base)
         try:
-            with self._http.stream(method, f"{self._base}{path}", **asked) as response:
+            with self._http.stream(method, f"{self._base}{path}", extensions={"trace": steps}, **asked) as response:
                 body = _body(response)
         except _BEFORE_SENDING as error:
-            raise _Interrupted(f"Replicate cannot be reached: {self._words(error)}") from None
+            raise _unreached(trouble(error, steps)) from None
         except httpx.HTTPError as error:
-            message = f"The connection to Replicate failed: {self._words(error)}"
+            found = trouble(error, steps)
+            message = f"The connection to Replicate failed: {found}"
             if not is_read:
-                raise OutcomeUnknown(message) from None
-            raise (_Interrupted if isinstance(error, _LOST_CONNECTION) else Unavailable)(message) from None
+                raise OutcomeUnknown(message, trouble=found) from None
+            raise (_Interrupted if isinstance(error, _LOST_CONNECTION) else Unavailable)(message, trouble=found) from None
         except _AnswerTooLong:
             raise (Unavailable if is_read else OutcomeUnknown)("Replicate's answer is longer than any that it should give.") from None
+        if response.status_code == 407 or (response.status_code == 403 and steps.proxy and not _problem(body)):
+            # Without TLS a proxy's refusal looks like the answer itself; Replicate's own refusals are JSON.
+            raise _unreached(refusal_of_proxy(response.status_code, steps))
         if not response.is_success:
-            raise self._refusal(response, body, is_read=is_read)
+            refusal = self._refusal(response, body, is_read=is_read)
+            if self._on_refusal and isinstance(refusal, Unauthorized | CreditExhausted):
+                self._on_refusal(refusal)
+            raise refusal
         return response.status_code, body
 
     def _refusal(self, response: httpx.Response, body: bytes, *, is_read: bool) -> ReplicateError:
@@ -426,7 +475,7 @@ class Gateway:
         problem = _problem(body)
         detail = self._scrubbed(_detail(problem) or response.reason_phrase or "no reason given")
         message = f"Replicate answered {status}: {detail}"
-        if status in (407, 429):  # turned away at the door, by the proxy or by the rate limit
+        if status == 429:  # turned away at the door
             return Unavailable(message, status=status, retry_after=_retry_after(response.headers, problem))
         if 400 <= status < 500 and status not in (408, 499):
             fields = problem.get("invalid_fields")
@@ -434,17 +483,37 @@ class Gateway:
             return _REJECTIONS.get(status, Rejected)(message, status=status, detail=detail, invalid_fields=fields)
         if is_read:
             return Unavailable(message, status=status, retry_after=_retry_after(response.headers, problem))
-        return OutcomeUnknown(message)
-
-    def _words(self, error: Exception) -> str:
-        return self._scrubbed(f"{type(error).__name__} {error}".strip())
+        return OutcomeUnknown(message, status=status)
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._token, "[token]")[:DETAIL_LIMIT]
 
 
+class _Watched:
+    """A stream that tells how far it was read, with as much of a file as httpx asks for."""
+
+    def __init__(self, stream: BinaryIO, size: int, report: Callable[[int, int], None]) -> None:
+        self._stream, self._size, self._report = stream, size, report
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._stream.read(size)
+        self._report(self._stream.tell(), self._size)
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
 class _Interrupted(Unavailable):
     """The connection failed or broke off while nothing was changed."""
+
+
+def _unreached(found: Trouble) -> Unavailable:
+    """Nothing was sent: worth another try, unless what is wrong stays wrong."""
+    return (_Interrupted if found.is_passing else Unavailable)(f"Replicate cannot be reached: {found}", trouble=found)
 
 
 class _AnswerTooLong(Exception):
@@ -464,20 +533,6 @@ class _Reading:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, KeyError | TypeError | AttributeError | ValueError | RecursionError | MalformedPrediction):
             raise self._error(f"Replicate's {self._what} cannot be read: it is cut short or not the JSON that was expected.") from None
-
-
-@lru_cache(maxsize=16)
-def _context(verify: bool, ca_bundle: str | None, changed_at: int) -> ssl.SSLContext:
-    """Make a TLS context, which costs some 20 ms, once for each bundle and its time of change."""
-    if not verify:
-        return httpx.create_ssl_context(verify=False)
-    return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
-
-
-def tls(outbound: Outbound) -> ssl.SSLContext:
-    """The TLS context for calls that go out so; kept, since making one takes a while. Raises OSError for a bundle that is gone."""
-    changed_at = os.stat(outbound.ca_bundle).st_mtime_ns if outbound.verify and outbound.ca_bundle else 0
-    return _context(outbound.verify, outbound.ca_bundle, changed_at)
 
 
 def _body(response: httpx.Response) -> bytes:

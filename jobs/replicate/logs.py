@@ -8,7 +8,7 @@ Source: SimpleTuner's Cog predictor (simpletuner/cog.py) for the marks; SimpleTu
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -17,11 +17,17 @@ PREPROCESSING, WARMUP, SAVING, VALIDATION, TRAINING = "Preprocessing", "Warmup",
 
 LAST_LOG_CHARACTERS = 80
 LINE_CHARACTERS = 4096  # of a line without an end we keep no more
-ERRORS_KEPT, ERROR_CHARACTERS, CHECKPOINTS_KEPT = 5, 500, 100
+ERRORS_KEPT, ERROR_CHARACTERS, STEPS_KEPT = 5, 500, 100
+
+# What ends a line for whoever counts them. A progress bar is drawn anew behind a carriage return alone.
+LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 GAP = "\n[LOG] Lines are missing here: the provider had dropped them before they were read.\n"
 
 _LINE_END = re.compile(r"[\r\n]")
+_BAR_BODY = "%|"
+_LAST_NUMBER = re.compile(r"[\d.,]+\s*$")
+_FIRST_NUMBER = re.compile(r"\d")
 _BAR = re.compile(r"Epoch\s+\d+\s*/\s*\d+\s*,?\s*Steps:?\s*\d+%\|[^|]*\|\s*(\d{1,9})/(\d{1,9})\s\[([^\]]*)")
 _PACE = re.compile(r"[\d:]+<(\d{1,5}(?::\d\d){1,2}),\s*(\d{1,9}(?:\.\d{1,9})?)\s*(it/s|s/it)")
 _STEP = re.compile(r"(?<![\w.-])step:?\s+(\d{1,9})(?:\s*/\s*|\s+of\s+)(\d{1,9})(?!\w)", re.IGNORECASE)
@@ -33,6 +39,8 @@ _RATE = re.compile(rf"(?<!\w)(?:lr|learning[ _]rate){_NUMBER}", re.IGNORECASE)
 _TRAINS = re.compile(r"\*\*\*\*\* Running training \*\*\*\*\*|(?<!\w)epoch:?\s+\d+\s*/\s*\d+", re.IGNORECASE)
 
 _STAGE_MARK = re.compile(r"\[STAGE\]\s+(\S+)\s+([^:(]+)")
+# What the trainer says of sample images: that they are drawn, or on their way to where results are published.
+_SAMPLES_MARK = re.compile(r"\[EVENT\]\s+training\.validation\b|\[TRAINING\]\s+Status:\s*uploading_validation_samples\b")
 _ERROR_MARK = re.compile(r"\[ERROR\]\s*(.*)|\[TRAINING\]\s+(Training failed:.*)")
 _DEBUG_LOG = "=== debug.log tail ==="
 # In this order, as SimpleTuner looks for them; settings such as `lr_warmup_steps` or `--validation_prompt` are no news.
@@ -58,7 +66,7 @@ class ProgressParser:
     """Reads a log as it grows. Between two pieces its `state` can be kept as JSON and resumed in another process.
 
     `rate` is in steps a second, `seconds_left` is the trainer's own guess. `checkpoints` are the steps after which one
-    was saved, `errors` the last few that the trainer named.
+    was saved, `validations` those for which the trainer spoke of sample images, `errors` the last few that it named.
     """
 
     stage: str = TRAINING
@@ -69,6 +77,7 @@ class ProgressParser:
     rate: float | None = None
     seconds_left: int | None = None
     checkpoints: list[int] = field(default_factory=list)
+    validations: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     last_line: str = ""
     rest: str = ""
@@ -126,7 +135,11 @@ class ProgressParser:
             return None
         if mark := _STAGE_MARK.match(line):
             self.stage = _stage_of_label(mark[2].strip(), is_over=mark[1][0] in "✓✗")
+            if self.stage == VALIDATION:
+                self.validations = self._with_step(self.validations)
             return None
+        if _SAMPLES_MARK.match(line):
+            self.validations = self._with_step(self.validations)
         return self._read_numbers(line)
 
     def _read_numbers(self, line: str) -> Point | None:
@@ -138,14 +151,18 @@ class ProgressParser:
             return self._advance(int(step), int(total), figures)
         if total := _TOTAL.search(line):
             self.total_steps = self.total_steps or int(total[1]) or None
-        if line.startswith("[CHECKPOINT]") and "saved" in line and self.step is not None and self.step not in self.checkpoints:
-            self.checkpoints = [*self.checkpoints, self.step][-CHECKPOINTS_KEPT:]
+        if line.startswith("[CHECKPOINT]") and "saved" in line:
+            self.checkpoints = self._with_step(self.checkpoints)
         notice = _STEP.search(line)
         self.stage = _stage_of_words(line, has_step=notice is not None) or self.stage
         # Other loops count steps too (sampling for a validation does), so that a notice does not change the total.
         if notice is None or self.total_steps not in (None, int(notice[2])):
             return None
         return self._advance(int(notice[1]), int(notice[2]), line)
+
+    def _with_step(self, steps: list[int]) -> list[int]:
+        """The steps and the one of now, once it is known."""
+        return steps if self.step is None or self.step in steps else [*steps, self.step][-STEPS_KEPT:]
 
     def _advance(self, step: int, total: int, figures: str) -> Point | None:
         """Take the figures of a step, unless it is an old one."""
@@ -184,6 +201,76 @@ def read(text: str) -> ProgressParser:
     parser.feed(text)
     parser.finish()
     return parser
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log with its number, from 1 on, without what ends it."""
+
+    number: int
+    text: str
+    is_redrawn: bool = False
+
+    @property
+    def is_bar(self) -> bool:
+        """Whether it is one state of something that is drawn again and again."""
+        return self.is_redrawn or _BAR_BODY in self.text
+
+    @property
+    def label(self) -> str:
+        """What all states of one bar have in common: the words before the first number that changes."""
+        before, bar, _ = self.text.partition(_BAR_BODY)
+        return (_LAST_NUMBER.sub("", before) if bar else _FIRST_NUMBER.split(self.text, maxsplit=1)[0]).strip()
+
+
+class Lines:
+    """Cuts a growing text into whole lines. One that goes on, or may end in two characters, waits in `rest`."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.rest = ""
+
+    def feed(self, text: str) -> list[Line]:
+        """The lines that this ends."""
+        text = self.rest + text
+        held = text[-1:] if text.endswith("\r") else ""
+        found, start = [], 0
+        for end in LINE_BREAK.finditer(text, 0, len(text) - len(held)):
+            self.number += 1
+            found.append(Line(self.number, text[start : end.start()], is_redrawn=end[0] == "\r"))
+            start = end.end()
+        self.rest = text[start:]
+        return found
+
+    def finish(self) -> list[Line]:
+        """The last line of a text that has ended, though perhaps nothing ends that line."""
+        if not self.rest:
+            return []
+        self.number += 1
+        last, self.rest = Line(self.number, self.rest.removesuffix("\r")), ""
+        return [last]
+
+
+def whole_lines(text: str) -> int:
+    """How many lines end in a text for certain: a carriage return at its end may be half of one."""
+    return sum(1 for _ in LINE_BREAK.finditer(text, 0, len(text) - text.endswith("\r")))
+
+
+def unended(text: str) -> str:
+    """What stands behind the last line of a text that has ended for certain."""
+    ends = [0, *(found.end() for found in LINE_BREAK.finditer(text, 0, len(text) - text.endswith("\r")))]
+    return text[ends[-1] :]
+
+
+def without_repaints(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines as a terminal would have left them: of each bar the last state."""
+    before: Line | None = None
+    for line in lines:
+        if before is not None and not (before.is_bar and before.label == line.label):
+            yield before
+        before = line
+    if before is not None:
+        yield before
 
 
 def new_text(length: int, text: str, *, head: str = "", tail: str = "") -> str:

@@ -92,12 +92,17 @@ class Prediction:
 
         Source: Replicate docs, reference/error-codes.
         """
-        found = _FAULT.search(self.error) if self.state == "failed" and self.error else None
-        return found[1] if found else None
+        return fault_in(self.error) if self.state == "failed" and self.error else None
 
     @property
     def is_retryable_fault(self) -> bool:
         return self.platform_fault in RETRYABLE_FAULTS
+
+
+def fault_in(error: str) -> str | None:
+    """Name the code of the platform's fault that an error text ends in, if it ends in one."""
+    found = _FAULT.search(error)
+    return found[1] if found else None
 
 
 def parse(said: bytes | str | Mapping[str, Any]) -> Prediction:

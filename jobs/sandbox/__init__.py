@@ -1,6 +1,6 @@
-"""The sandbox: a stand-in for Replicate's HTTP API that costs nothing.
+"""The sandbox: a stand-in for Replicate's HTTP API, and on a port of its own for the Hugging Face Hub's, that costs nothing.
 
 It runs in a process of its own (`python -m jobs.sandbox`), keeps its own
 state and imports nothing else of this project: Tunehouse knows it only by
-its address, as it knows Replicate.
+its addresses, as it knows Replicate and the Hub.
 """

@@ -45,6 +45,9 @@ HARDWARE = [
     {"name": "8x Nvidia L40S GPU", "sku": "gpu-l40s-8x"},
 ]
 
+# The helper that calls a webhook address, on CPU. It is no trainer, and has one version.
+CHECK = "webhook-check"
+
 FIVE = ("images", "config_json", "dataloader_json", "max_train_steps", "lycoris_config")
 
 # Oldest first: name of the variant, Cog's version, when it was pushed, which inputs it requires.
@@ -81,6 +84,11 @@ INPUTS: dict[str, dict[str, Any]] = {
     "return_logs": {"type": "boolean", "default": True, "description": "Print the end of debug.log after a successful run."},
 }
 
+CHECK_INPUTS: dict[str, dict[str, Any]] = {
+    "webhook_url": {**STRING, "format": "uri", "description": "Address that a small JSON is posted to."},
+    "timeout_seconds": {"type": "integer", "default": 10, "description": "How long to wait for its answer."},
+}
+
 SECRET_INPUTS = tuple(name for name, schema in INPUTS.items() if schema.get("x-cog-secret"))
 JSON_TYPES = {"string": str, "integer": int, "boolean": bool}
 TYPE_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array", type(None): "null"}
@@ -98,8 +106,12 @@ class Version:
         return hashlib.sha256(f"tunehouse sandbox {OWNER}/{self.model} {self.variant}".encode()).hexdigest()
 
     @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        return CHECK_INPUTS if self.model == CHECK else INPUTS
+
+    @property
     def hardware(self) -> str:
-        return TRAINERS[self.model][0]
+        return "cpu" if self.model == CHECK else TRAINERS[self.model][0]
 
     @property
     def step_rate(self) -> float:
@@ -107,11 +119,11 @@ class Version:
 
     @property
     def required(self) -> tuple[str, ...]:
-        return tuple(name for name in INPUTS if name in VARIANTS[self.variant][2])
+        return ("webhook_url",) if self.model == CHECK else tuple(name for name in INPUTS if name in VARIANTS[self.variant][2])
 
     def properties(self) -> dict[str, dict[str, Any]]:
         properties = {}
-        for order, (name, schema) in enumerate(INPUTS.items()):
+        for order, (name, schema) in enumerate(self.inputs.items()):
             title = name.replace("_", " ").title()
             nullable = NULLABLE if name == "hf_token" and self.variant == "five" else {}
             properties[name] = {**schema, **nullable, "title": title, "x-order": order}
@@ -158,6 +170,8 @@ def _faults(schema: dict[str, Any], value: Any) -> list[tuple[str, str]]:
 
 def versions(model: str, newest: str) -> list[Version]:
     """List a trainer's versions, newest first, as if none had been pushed after the variant `newest`. Raises Problem 404."""
+    if model == CHECK:
+        return [Version(CHECK, "five")]
     if model not in TRAINERS:
         raise problems.not_found()
     names = list(VARIANTS)
@@ -186,7 +200,7 @@ def render_model(model: str, newest: str) -> dict[str, Any]:
 def version_named(name: str) -> Version:
     """Find a version by `<64 hex>` or `owner/model:<64 hex>`. Raises Problem 422 for any other."""
     model, _, wanted = name.rpartition(":")
-    for version in (Version(model, variant) for model in TRAINERS for variant in VARIANTS):
+    for version in (Version(model, variant) for model in (*TRAINERS, CHECK) for variant in VARIANTS):
         if version.id == wanted and model in ("", f"{OWNER}/{version.model}"):
             return version
     raise problems.bad_version()

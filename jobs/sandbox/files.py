@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import secrets
 import sqlite3
@@ -24,6 +23,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from . import problems
 from .clock import stamp
+from .signing import Signer
 from .store import Store
 
 MAX_BYTES = 104_857_600
@@ -114,10 +114,7 @@ class Files:
     def __init__(self, store: Store, base_url: str):
         self.store = store
         self.base_url = base_url
-        store.write("INSERT OR IGNORE INTO keys VALUES ('files', ?)", secrets.token_hex(32))
-        row = store.one("SELECT value FROM keys WHERE name = 'files'")
-        assert row is not None
-        self._signing_key = bytes.fromhex(row["value"])
+        self._signer = Signer(store, "files")
         self._drop_leftovers()
 
     async def receive(self, account: str, content_type: str, chunks: AsyncIterator[bytes]) -> sqlite3.Row:
@@ -140,7 +137,7 @@ class Files:
         if not upload.has_content:
             raise problems.invalid_fields([{"type": "required", "field": "", "description": "content is required"}])
         if upload.size > MAX_BYTES:
-            raise problems.Problem(413, {"detail": "Files must be less than 100MB in size"})
+            raise problems.too_large()
 
     def _keep(self, account: str, file_id: str, upload: Upload) -> None:
         name = upload.fields.get("filename", b"").decode("utf-8", "replace") or upload.name or "file"
@@ -213,19 +210,15 @@ class Files:
             "urls": {"get": f"{self.base_url}/v1/files/{row['id']}"},
         }
 
-    def signature(self, owner: str, file_id: str, expiry: str) -> str:
-        digest = hmac.new(self._signing_key, f"{owner} {file_id} {expiry}".encode(), hashlib.sha256).digest()
-        return base64.b64encode(digest).decode()
-
     def download_url(self, row: sqlite3.Row, expires_at: float) -> str:
         """Sign a link to a file's bytes that works without a token until `expires_at`."""
         owner, expiry = row["account"], str(int(expires_at))
-        query = urlencode({"owner": owner, "expiry": expiry, "signature": self.signature(owner, row["id"], expiry)})
+        query = urlencode({"owner": owner, "expiry": expiry, "signature": self._signer.sign(owner, row["id"], expiry)})
         return f"{self.base_url}/v1/files/{row['id']}/download?{query}"
 
     def signed(self, file_id: str, owner: str, expiry: str, signature: str) -> sqlite3.Row:
         """Find the file of a signed link. Raises Problem 404 when the signature is wrong or has expired."""
-        genuine = hmac.compare_digest(self.signature(owner, file_id, expiry).encode(), signature.encode())
+        genuine = self._signer.is_genuine(signature, owner, file_id, expiry)
         if not genuine or not expiry.isdigit() or int(expiry) < time.time():
             raise problems.file_not_found()
         return self.get(owner, file_id)

@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from . import catalogue, problems
 from .catalogue import OWNER, Version
 from .clock import Clock, stamp
+from .rules import Rules
 from .store import Store
 
 ACTIVE = ("starting", "processing")
@@ -30,6 +31,12 @@ PAGE = 100
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 REDACTED = "[REDACTED]"
 MIN_CANCEL_AFTER = 5  # seconds
+MAX_LOG = 10_000_000  # characters
+# Keys that recorded answers leave out, by state, where the specification has them: null, empty or false.
+SPARSE = {
+    "starting": ("output", "data_removed", "source", "started_at", "completed_at", "metrics"),
+    "processing": ("output", "completed_at", "metrics"),
+}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
@@ -47,12 +54,12 @@ class Wanted:
     cancel_after: float | None
 
 
-def parse(body: Any, cancel_after: str | None) -> Wanted:
-    """Read the body of a create and its Cancel-After header. Raises Problem 422."""
+def parse(body: Any, cancel_after: str | None, *, http_allowed: bool) -> Wanted:
+    """Read the body of a create and its Cancel-After header; `http_allowed` for webhooks to this machine. Raises Problem 422."""
     if not isinstance(body, dict):
         kind = catalogue.TYPE_NAMES[type(body)]
         raise problems.invalid_fields([_fault("invalid_type", "", f"Invalid type. Expected: object, given: {kind}")])
-    faults = _body_faults(body)
+    faults = _body_faults(body, http_allowed)
     if faults:
         raise problems.invalid_fields(faults)
     seconds = None if cancel_after is None else duration(cancel_after)
@@ -66,7 +73,7 @@ def _fault(kind: str, field: str, description: str) -> dict[str, str]:
     return {"type": kind, "field": field, "description": description}
 
 
-def _body_faults(body: dict[str, Any]) -> list[dict[str, str]]:
+def _body_faults(body: dict[str, Any], http_allowed: bool) -> list[dict[str, str]]:
     faults = [_fault("required", "", f"{key} is required") for key in ("version", "input") if key not in body]
     unknown = (key for key in body if key not in BODY_KEYS)
     faults += [_fault("additional_property_not_allowed", "", f"Additional property {key} is not allowed") for key in unknown]
@@ -79,16 +86,17 @@ def _body_faults(body: dict[str, Any]) -> list[dict[str, str]]:
     if not all(event in EVENTS for event in body.get("webhook_events_filter", [])):
         allowed = ", ".join(f'"{event}"' for event in EVENTS)
         faults.append(_fault("enum", "webhook_events_filter", f"webhook_events_filter must be one of the following: {allowed}"))
-    if "webhook" in body and not _is_webhook(body["webhook"]):
+    if "webhook" in body and not _is_webhook(body["webhook"], http_allowed):
         faults.append(_fault("format", "webhook", "webhook must be an HTTPS URL"))
     return faults
 
 
-def _is_webhook(url: str) -> bool:
-    """Allow https, and plain http to this machine, so that receivers under test need no certificate."""
+def _is_webhook(url: str, http_allowed: bool) -> bool:
+    """Allow https, and by default plain http to this machine, so that receivers under test need no certificate."""
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))
+        near = http_allowed and parts.scheme == "http" and parts.hostname in LOOPBACK
+        return bool(parts.hostname) and (parts.scheme == "https" or near)
     except ValueError:
         return False
 
@@ -120,9 +128,10 @@ def new_id() -> str:
 class Predictions:
     """The rows behind the prediction objects; moves after creation are the runner's."""
 
-    def __init__(self, store: Store, clock: Clock, base_url: str):
+    def __init__(self, store: Store, clock: Clock, rules: Rules, base_url: str):
         self.store = store
         self.clock = clock
+        self.rules = rules
         self.base_url = base_url
 
     def create(self, account: str, wanted: Wanted, rules: dict[str, Any]) -> sqlite3.Row:
@@ -163,7 +172,9 @@ class Predictions:
         return self.store.all("SELECT * FROM predictions WHERE status IN (?, ?) ORDER BY seq", *ACTIVE)
 
     def logs(self, prediction_id: str) -> str:
-        return "".join(row["text"] for row in self.store.all("SELECT text FROM logs WHERE prediction = ? ORDER BY seq", prediction_id))
+        """Put a log together; of one that is too long the beginning is lost."""
+        text = "".join(row["text"] for row in self.store.all("SELECT text FROM logs WHERE prediction = ? ORDER BY seq", prediction_id))
+        return text[-MAX_LOG:]
 
     def render(self, row: sqlite3.Row) -> dict[str, Any]:
         """Show the whole object, as create, get, cancel and webhooks do."""
@@ -181,7 +192,7 @@ class Predictions:
             "model": row["model"],
             "version": row["version"],
             "input": json.loads(row["input"]),
-            "output": row["output"],
+            "output": json.loads(row["output"] or "null"),
             "data_removed": bool(row["data_removed"]),
             "error": row["error"],
             "source": "api",
@@ -197,6 +208,8 @@ class Predictions:
         if row["webhook"] is not None:
             shown["webhook"] = row["webhook"]
             shown["webhook_events_filter"] = json.loads(row["webhook_events_filter"])
+        if self.rules.use("keys", row["id"], row["account"]) == "sparse":
+            return _sparse(shown)
         return shown
 
     @staticmethod
@@ -236,6 +249,12 @@ class Predictions:
                 db.execute("UPDATE predictions SET data_removed = 1, input = '{}', output = NULL WHERE id = ?", (row["id"],))
                 db.execute("DELETE FROM logs WHERE prediction = ?", (row["id"],))
         return len(rows)
+
+
+def _sparse(shown: dict[str, Any]) -> dict[str, Any]:
+    if shown["status"] == "starting":
+        shown["urls"].pop("web")
+    return {key: value for key, value in shown.items() if key not in SPARSE.get(shown["status"], ())}
 
 
 def _time_of(query: dict[str, str], name: str) -> float | None:

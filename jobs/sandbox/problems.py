@@ -14,6 +14,11 @@ NO_CREDIT = (
     "You have insufficient credit to run this model. Go to https://replicate.com/account/billing#billing to purchase credit. "
     "Once you purchase credit, please wait a few minutes before trying again."
 )
+NO_BILLING = "You need to set up billing to run this model. Go to https://replicate.com/account/billing#billing to set up billing."
+LOW_CREDIT = (
+    "Your rate limit for creating predictions is reduced to 6 requests per minute with a burst of 1 requests "
+    "while you have less than $5.0 in credit. "
+)
 
 
 class Problem(Exception):
@@ -51,10 +56,11 @@ def bad_version() -> Problem:
     return titled(422, "Invalid version or not permitted", detail)
 
 
-def throttled(seconds: int) -> Problem:
+def throttled(seconds: int, *, low_credit: bool = False, header: bool = True) -> Problem:
     """Say to come back in `seconds`; Replicate puts them into the body, the official clients read the header."""
-    body = {"detail": f"Request was throttled. Your rate limit resets in ~{seconds}s.", "status": 429, "retry_after": seconds}
-    return Problem(429, body, {"Retry-After": str(seconds)})
+    detail = f"Request was throttled. {LOW_CREDIT if low_credit else ''}Your rate limit resets in ~{seconds}s."
+    body = {"detail": detail, "status": 429, "retry_after": seconds}
+    return Problem(429, body, {"Retry-After": str(seconds)} if header else None)
 
 
 def invalid_fields(errors: list[dict[str, str]]) -> Problem:
@@ -63,13 +69,23 @@ def invalid_fields(errors: list[dict[str, str]]) -> Problem:
     return Problem(422, {"detail": "".join(lines), "status": 422, "title": "Input validation failed", "invalid_fields": errors})
 
 
-def forced(status: int) -> Exception:
-    """Make the answer that the control channel asked for in place of a created prediction."""
-    if status == 402:
-        return titled(402, "Insufficient credit", NO_CREDIT)
-    if status == 429:
-        return throttled(1)
-    return ServerFault(status)
+def too_large() -> Problem:
+    return Problem(413, {"detail": "Files must be less than 100MB in size"})
+
+
+def forced(status: int | str) -> Exception:
+    """Make the answer that the control channel asked for in place of a call's own; see the rules `account_status` and `…_status`."""
+    match status:
+        case 401:
+            return titled(401, "Unauthenticated", BAD_TOKEN)
+        case 402:
+            return titled(402, "Insufficient credit", NO_CREDIT)
+        case "402_billing":
+            return titled(402, "Billing required", NO_BILLING)
+        case 429 | "429_without_header":
+            return throttled(1, header=status == 429)
+        case _:
+            return ServerFault(int(status))
 
 
 async def answer_problem(request: Request, problem: Exception) -> Response:

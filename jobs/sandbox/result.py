@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,22 +25,33 @@ DOUBLE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v")
 
 
-def write(folder: Path, *, prediction: str, base_model: str, rank: int, steps: int, checkpoints: list[int], config: dict[str, Any]) -> None:
-    """Write the output folder of a run; of the checkpoints only the last ones are kept, as by --checkpoints_total_limit."""
+def write(folder: Path, *, prediction: str, base_model: str, rank: int, steps: int, config: dict[str, Any]) -> None:
+    """Complete the output folder of a run; of the checkpoints in it only the last ones stay, as by --checkpoints_total_limit."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = {"base_model": base_model, "prediction": prediction, "rank": rank}
-    _write_lora(folder / WEIGHTS, step=steps, **facts)
-    for step in checkpoints[-KEPT_CHECKPOINTS:]:
-        checkpoint = folder / f"checkpoint-{step}"
-        checkpoint.mkdir(exist_ok=True)
-        _write_lora(checkpoint / WEIGHTS, step=step, **facts)
-        (checkpoint / "training_state.json").write_text(json.dumps({"global_step": step}))
-    images = folder / "validation_images"
-    images.mkdir(exist_ok=True)
-    for number in range(2):
-        _draw(images / f"step_{steps}_sample_{number}.png", f"{prediction} {number}", steps)
+    _write_lora(folder / WEIGHTS, step=steps, base_model=base_model, prediction=prediction, rank=rank)
+    saved = sorted(folder.glob("checkpoint-*"), key=lambda each: int(each.name.partition("-")[2]))
+    for checkpoint in saved[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(checkpoint)
+    draw_samples(folder, prediction=prediction, step=steps)
     (folder / "simpletuner_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     (folder / "README.md").write_text(_card(base_model, rank, steps, prediction))
+
+
+def write_checkpoint(folder: Path, *, prediction: str, base_model: str, rank: int, step: int) -> Path:
+    """Write what a resumed training would start from, and answer where."""
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    _write_lora(checkpoint / WEIGHTS, step=step, base_model=base_model, prediction=prediction, rank=rank)
+    (checkpoint / "training_state.json").write_text(json.dumps({"global_step": step}))
+    return checkpoint
+
+
+def draw_samples(folder: Path, *, prediction: str, step: int) -> None:
+    """Draw what the model can do after `step` steps."""
+    images = folder / "validation_images"
+    images.mkdir(parents=True, exist_ok=True)
+    for number in range(2):
+        _draw(images / f"step_{step}_sample_{number}.png", f"{prediction} {number}", step)
 
 
 def inventory(folder: Path, prefix: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import shutil
 import sqlite3
 import threading
@@ -18,9 +19,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from . import catalogue
+from . import catalogue, check, misfortunes
 from .clock import Clock
 from .files import Files
 from .predictions import ACTIVE, REDACTED, Predictions
@@ -36,13 +38,19 @@ FLUSH_SECONDS = 0.45  # wall seconds between two commits of a growing log
 # What the trainer really does (reading data, publishing) takes wall time that the simulated clock did not plan. For this long a
 # second of it counts as one simulated second, so that a fast clock does not eat the deadline; from then on it counts in full.
 WORK_GRACE = 60.0
+WAITING_SLICE = 1.0  # wall seconds
 CANCEL_SECONDS = 0.2  # wall seconds until a training worker hears that it is to stop
-PLATFORM_FAULT = "Prediction interrupted; please retry (code: PA)"
-PINNED_RULES = ("queue_seconds", "boot_seconds", "step_rate", "unpack", "fail")
+TIME_LIMIT = 1800.0  # simulated seconds of processing
+TIMED_OUT = "Prediction timed out"  # nobody has quoted Replicate's own words
+PINNED_RULES = ("queue_length", "queue_seconds", "boot_seconds", "step_rate", "step_lines", "unpack", "fail", "time_limit")
 
 
 class DeadlineReached(Exception):
     """The seconds of Cancel-After are over."""
+
+
+class TimeLimitReached(Exception):
+    """The prediction has been processing for longer than the platform lets any."""
 
 
 @dataclass
@@ -140,22 +148,39 @@ class Runner:
         else:
             asyncio.get_running_loop().call_later(CANCEL_SECONDS, run.task.cancel)
 
+    def repin(self, prediction_id: str, name: str, value: Any) -> bool:
+        """Change one of the PINNED_RULES of a prediction that still waits, and say whether it did."""
+        run = self._runs.get(prediction_id)
+        if run is None or run.waited is not None:
+            return False
+        run.rules[name] = value
+        self.store.write("UPDATE predictions SET rules = ? WHERE id = ?", json.dumps(run.rules), run.id)
+        return True
+
     async def _live(self, run: Run) -> None:
         trainer: Trainer | None = None
         try:
             if run.cancel_requested:
                 return self._end(run, "canceled")
+            fault = misfortunes.PLATFORM.get(run.rules["fail"])
             if run.waited is None:
-                await self._spend(run, run.rules["queue_seconds"] + run.rules["boot_seconds"] - run.elapsed)
+                await self._wait_for_machine(run)
+                if fault and fault.when == "booting":
+                    return self._end(run, "failed", error=fault.error)
                 self._begin(run)
-            if run.rules["fail"] == "platform_fault":
+            if fault and fault.when == "starting":
                 await self._spend(run, 5)
-                return self._end(run, "failed", error=PLATFORM_FAULT)
-            trainer = Trainer(self._job(run), run.facts)
+                return self._end(run, "failed", error=fault.error)
+            inputs = self._inputs(run)
+            if "webhook_url" in inputs:  # which no trainer declares
+                return self._end(run, "succeeded", output=await self._work(run, partial(check.post, inputs)))
+            trainer = Trainer(self._job(run, inputs), run.facts)
             await self._follow(run, trainer)
             self._end(run, "succeeded", output=run.facts["result"])
         except DeadlineReached:
             self._end(run, "aborted" if run.waited is None else "canceled")
+        except TimeLimitReached:
+            self._end(run, run.rules["time_limit"], error=TIMED_OUT if run.rules["time_limit"] == "failed" else None)
         except asyncio.CancelledError:
             if run.cancel_requested:
                 return self._end(run, "canceled")
@@ -164,6 +189,17 @@ class Runner:
             self._fail(run, trainer, error)
         finally:
             self._forget(run)
+
+    async def _wait_for_machine(self, run: Run) -> None:
+        """Wait in the queue and for the boot, slice by slice: how long it takes can be changed meanwhile."""
+        slice_ = WAITING_SLICE * self.clock.speed
+        while (left := self._waits(run) - run.elapsed) > 0:
+            await self._spend(run, min(left, slice_))
+            self.store.write("UPDATE predictions SET elapsed = ? WHERE id = ?", run.elapsed, run.id)
+
+    @staticmethod
+    def _waits(run: Run) -> float:
+        return float(run.rules["queue_length"] * run.rules["queue_seconds"] + run.rules["boot_seconds"])
 
     def _forget(self, run: Run) -> None:
         run.stop.set()
@@ -176,17 +212,22 @@ class Runner:
     def _begin(self, run: Run) -> None:
         """Move to processing; inputs that the trainer does not declare are dropped here, as Cog does."""
         row = self.predictions.row(run.id)
-        known = {name: value for name, value in json.loads(row["input"]).items() if name in catalogue.INPUTS}
-        self.store.write(
-            "UPDATE predictions SET status = 'processing', started_at = ?, waited = ?, elapsed = ?, input = ? WHERE id = ?",
-            *(time.time(), run.elapsed, run.elapsed, json.dumps(known, ensure_ascii=False), run.id),
-        )
+        declared = catalogue.version_named(row["version"]).inputs
+        known = {name: value for name, value in json.loads(row["input"]).items() if name in declared}
+        with self.store.transaction() as db:
+            db.execute(
+                "UPDATE predictions SET status = 'processing', started_at = ?, waited = ?, elapsed = ?, input = ? WHERE id = ?",
+                (time.time(), run.elapsed, run.elapsed, json.dumps(known, ensure_ascii=False), run.id),
+            )
+            delivery = self.webhooks.owe(db, self.predictions.row(run.id), "start")
         run.waited = run.elapsed
-        self.webhooks.announce(self.predictions.row(run.id), "start")
+        self.webhooks.deliver(delivery)
 
-    def _job(self, run: Run) -> Job:
+    def _inputs(self, run: Run) -> dict[str, Any]:
+        return {**json.loads(self.predictions.row(run.id)["input"]), **run.secrets}
+
+    def _job(self, run: Run, inputs: dict[str, Any]) -> Job:
         row = self.predictions.row(run.id)
-        inputs = {**json.loads(row["input"]), **run.secrets}
         version = catalogue.version_named(row["version"])
         images = inputs.get("images") or ""
         needs_images = bool(images) and not (inputs.get("dataloader_json") or "").strip()
@@ -199,6 +240,7 @@ class Runner:
             inputs=inputs,
             started_at=row["started_at"],
             step_rate=run.rules["step_rate"] or version.step_rate,
+            step_lines=run.rules["step_lines"],
             upstream=run.rules["unpack"] == "upstream",
             fault=run.rules["fail"],
             scratch=self.store.scratch,
@@ -218,39 +260,43 @@ class Runner:
             run.position = number + 1
             self._flush(run, now=step.work is not None)
 
-    def _left(self, run: Run) -> float | None:
-        """Say how many simulated seconds the deadline leaves; None if there is none."""
-        if run.cancel_after is None or self.rules.use("ignore_deadline", run.id, run.account):
-            return None
-        return max(0.0, run.cancel_after - run.elapsed)
+    def _left(self, run: Run) -> tuple[float, Exception]:
+        """Say how many simulated seconds are left to a run, and what happens then."""
+        ends: list[tuple[float, Exception]] = [(math.inf, DeadlineReached())]
+        if run.cancel_after is not None and not self.rules.use("ignore_deadline", run.id, run.account):
+            ends.append((run.cancel_after - run.elapsed, DeadlineReached()))
+        if run.rules["time_limit"] and run.waited is not None:
+            ends.append((run.waited + TIME_LIMIT - run.elapsed, TimeLimitReached()))
+        seconds, end = min(ends, key=lambda each: each[0])
+        return max(0.0, seconds), end
 
     async def _spend(self, run: Run, seconds: float) -> None:
         if run.said and self.clock.wall(seconds) > FLUSH_SECONDS:
             self._flush(run, now=True)  # nobody shall wait for a line that was said before a long step
-        left = self._left(run)
-        spent = max(0.0, seconds if left is None else min(seconds, left))
+        left, end = self._left(run)
+        spent = max(0.0, min(seconds, left))
         await self.clock.spend(spent)
         run.elapsed += spent
-        if left is not None and spent >= left:
-            raise DeadlineReached
+        if spent >= left:
+            raise end
 
     async def _work(self, run: Run, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do real work in a thread, against the deadline."""
-        left = self._left(run)
+        left, end = self._left(run)
         grace = max(0.0, WORK_GRACE - run.worked)
-        allowed = None if left is None else min(left, grace) + max(0.0, self.clock.wall(left - grace))
+        allowed = None if math.isinf(left) else min(left, grace) + max(0.0, self.clock.wall(left - grace))
         began = time.monotonic()
         try:
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, work), allowed)
         except TimeoutError as error:
             if allowed is None or time.monotonic() - began < allowed:
                 raise  # the work's own
-            raise DeadlineReached from error
+            raise end from error
         finally:
             took = time.monotonic() - began
             run.worked += took
             counted = min(took, grace) + max(0.0, took - grace) * self.clock.speed
-            run.elapsed += counted if left is None else min(counted, left)
+            run.elapsed += min(counted, left)
 
     def _flush(self, run: Run, *, now: bool) -> None:
         """Commit what was said together with how far the run is, at most every FLUSH_SECONDS unless `now`."""
@@ -260,7 +306,7 @@ class Runner:
             grown = self._write(db, run)
         run.flushed_at = time.monotonic()
         if grown:
-            self.webhooks.announce(self.predictions.row(run.id), "logs")
+            self.webhooks.tell_logs(self.predictions.row(run.id))
 
     def _write(self, db: sqlite3.Connection, run: Run) -> bool:
         """Put what was said and how far the run is into a transaction, and say whether the log grows."""
@@ -286,22 +332,21 @@ class Runner:
         run.said.extend(trainer.last_words(error) if trainer else [])
         self._end(run, "failed", error=text)
 
-    def _end(self, run: Run, status: str, *, error: str | None = None, output: str | None = None) -> None:
+    def _end(self, run: Run, status: str, *, error: str | None = None, output: Any = None) -> None:
         """Move to a terminal state, once, and owe the terminal webhook, in one transaction."""
         now = time.time()
-        delivery = None
+        owed: list[str | None] = []
         with self.store.transaction() as db:
             self._write(db, run)
             ended = db.execute(
                 "UPDATE predictions SET status = ?, error = ?, output = ?, completed_at = ?, secret_input = NULL, "
                 "started_at = CASE WHEN ? = 'canceled' THEN coalesce(started_at, ?) ELSE started_at END "
                 "WHERE id = ? AND status IN (?, ?)",
-                (status, error, output, now, status, now, run.id, *ACTIVE),
+                (status, error, output and json.dumps(output), now, status, now, run.id, *ACTIVE),
             ).rowcount
             if ended:
-                delivery = self.webhooks.owe(db, self.predictions.row(run.id))
+                row = self.predictions.row(run.id)
+                owed = [self.webhooks.owe(db, row, event) for event in (("output", "completed") if output else ("completed",))]
         run.done.set()
-        if ended and output is not None:
-            self.webhooks.announce(self.predictions.row(run.id), "output")
-        if delivery:
+        for delivery in owed:
             self.webhooks.deliver(delivery)

@@ -6,8 +6,6 @@ Source: SimpleTuner's S3 publishing provider and S3 data backend.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -29,17 +27,3 @@ def client(*, endpoint_url: str | None, access_key: str | None, secret_key: str 
             aws_secret_access_key=secret_key,
             region_name=region or "us-east-1",
         )
-
-
-def publish(inputs: dict[str, Any], folder: Path, prefix: str, stopped: Callable[[], bool]) -> None:
-    """Upload a folder's files below `prefix`, as boto3 does by default: in parts above 8 MiB. Raises botocore's errors."""
-    target = client(
-        endpoint_url=inputs.get("s3_endpoint_url"),
-        access_key=inputs.get("s3_access_key"),
-        secret_key=inputs.get("s3_secret_key"),
-        region=inputs.get("s3_region"),
-    )
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-        if stopped():
-            return
-        target.upload_file(str(path), inputs["s3_bucket"], f"{prefix}/{path.relative_to(folder).as_posix()}")

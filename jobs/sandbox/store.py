@@ -1,4 +1,4 @@
-"""What the sandbox keeps: one SQLite file and, beside it, a folder with the bytes of uploaded files.
+"""What the sandbox keeps: one SQLite file and, beside it, folders with the bytes of uploaded files.
 
 Every change is committed before anybody can see it, so a killed sandbox goes
 on where it was. Only the event loop's thread touches the connection.
@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
-    username TEXT PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, webhook_secret TEXT NOT NULL
+    username TEXT PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, webhook_secret TEXT NOT NULL,
+    previous_secret TEXT, previous_until REAL    -- both sign until then
 );
 CREATE TABLE IF NOT EXISTS tokens (sha256 TEXT PRIMARY KEY, account TEXT NOT NULL REFERENCES accounts);
 CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -31,7 +32,9 @@ CREATE TABLE IF NOT EXISTS predictions (
     input TEXT NOT NULL,          -- as everybody may see it
     secret_input TEXT,            -- the Secret inputs, until the run is over
     webhook TEXT, webhook_events_filter TEXT NOT NULL,
-    status TEXT NOT NULL, error TEXT, output TEXT, data_removed INTEGER NOT NULL DEFAULT 0,
+    status TEXT NOT NULL, error TEXT,
+    output TEXT,                  -- as JSON: the trainer's text, or what webhook-check found
+    data_removed INTEGER NOT NULL DEFAULT 0,
     created_at REAL NOT NULL, started_at REAL, completed_at REAL,   -- wall clock
     cancel_after REAL,            -- simulated seconds from creation
     cancel_requested INTEGER NOT NULL DEFAULT 0,
@@ -54,6 +57,20 @@ CREATE TABLE IF NOT EXISTS attempts (
     response_status INTEGER, error TEXT, at REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS attempts_by_delivery ON attempts (delivery);
+CREATE TABLE IF NOT EXISTS hub_tokens (sha256 TEXT PRIMARY KEY, account TEXT NOT NULL REFERENCES accounts, role TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS hub_repos (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, account TEXT NOT NULL REFERENCES accounts,
+    private INTEGER NOT NULL, created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_objects (   -- which bytes a repository has, committed or not
+    repo TEXT NOT NULL REFERENCES hub_repos ON DELETE CASCADE, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (repo, sha256)
+);
+CREATE TABLE IF NOT EXISTS hub_commits (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, repo TEXT NOT NULL REFERENCES hub_repos ON DELETE CASCADE,
+    title TEXT NOT NULL, tree TEXT NOT NULL, at REAL NOT NULL      -- tree: {path: {sha256, size, oid, pointerSize?}}
+);
+CREATE INDEX IF NOT EXISTS hub_commits_by_repo ON hub_commits (repo, seq);
 CREATE TABLE IF NOT EXISTS rules (
     scope TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, times INTEGER, PRIMARY KEY (scope, name)
 );

@@ -14,25 +14,22 @@ import hashlib
 import json
 import math
 import random
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import dataset, hub, result, s3
+from . import dataset, misfortunes, publishing, result
 
 DEFAULT_STEPS = 1000
 DEFAULT_CHECKPOINTING = 500
+DEFAULT_VALIDATION = 100
 DEFAULT_MODEL = "black-forest-labs/FLUX.1-dev"
 PARTIAL_BLOCKS = " ▏▎▍▌▋▊▉"
-OUT_OF_MEMORY = (
-    "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 44.39 GiB of which 512.31 MiB is free. "
-    "Including non-PyTorch memory, this process has 43.88 GiB memory in use."
-)
-NAN_LOSS = "Encountered NaN values in the training loss at step {}."
+MOST_SAVES = 50  # of checkpoints and of samples; a run with more keeps to the last ones
 
 
 class TrainerError(Exception):
@@ -47,8 +44,9 @@ class Job:
     inputs: dict[str, Any] = field(repr=False)
     started_at: float
     step_rate: float
+    step_lines: bool  # print [TRAINING] Step lines
     upstream: bool
-    fault: str | None
+    fault: str | None  # one of misfortunes.KINDS
     scratch: Path
     uploaded: tuple[Path, str] | None  # where the bytes of `images` are, and the file's name, when they are in our Files API
     stop: threading.Event
@@ -113,6 +111,8 @@ class Trainer:
 
     def last_words(self, error: Exception) -> list[str]:
         """Say what the log ends with when the run fails."""
+        if isinstance(error, misfortunes.MachineDied):
+            return []
         lines = [f"[ERROR] Fatal Error: Failed to run training: {error}"] if self._trains else []
         return [*lines, "[COG] Webhook receiver stopped"] if self._receives else lines
 
@@ -153,7 +153,9 @@ class Trainer:
         return {"datasets": [found]}
 
     def _prepare(self, backends: Any) -> Iterator[Step]:
-        yield from stage("Loading base model", 25, message=self._base_model())
+        yield from self._load_model()
+        if self.job.fault == "no_images":
+            raise TrainerError(dataset.NO_IMAGES.format(f"{self.job.name}-images"))
         wanted = None if backends is None else dataset.check_backends(backends)
         read = None if wanted is None else lambda: {"datasets": dataset.read_backends(wanted, self.job.stop)}
         yield from stage("Configuring data backends", 4, read)
@@ -161,6 +163,8 @@ class Trainer:
             yield say(*_described(found))
             if not found["images"]:
                 raise TrainerError(dataset.NO_IMAGES.format(found["id"]))
+        if self.job.fault == "nsfw":
+            raise TrainerError(misfortunes.NSFW.format(dataset=self.facts["datasets"][0]["id"]))
         yield from stage("Loading text embedding cache", 2)
         yield from stage("Text Embedding Caching in Progress", 0.1 * self.images)
         for found in self.facts["datasets"]:
@@ -168,6 +172,13 @@ class Trainer:
                 yield from stage(f"VAE Caching (bucket {bucket})", 0.2 * images, message=f"{images}/{images}")
         yield from stage("Preparing model components", 8)
         yield say("[STAGE] • Resume Checkpoint: no checkpoint found, starting fresh")
+
+    def _load_model(self) -> Iterator[Step]:
+        if self.job.fault != "gated_model":
+            yield from stage("Loading base model", 25, message=self._base_model())
+            return
+        yield Step(("[STAGE] ⏳ Loading base model", "[STAGE] ✗ Loading base model"), 3)
+        raise TrainerError(misfortunes.GATED_MODEL.format(model=self._base_model()))
 
     def _base_model(self) -> str:
         return str(self.option("pretrained_model_name_or_path", DEFAULT_MODEL))
@@ -179,27 +190,38 @@ class Trainer:
         epoch_steps = max(1, math.ceil(self.images / batch))
         epochs = math.ceil(total / epoch_steps)
         yield say(_summary(self.images, epochs, batch, total))
-        checkpoints = self.checkpoints()
+        checkpoints, samples = self.checkpoints(), self.samples()
         done, rate = 0, self.job.step_rate
-        for at in sorted({*_ticks(total, rate), *checkpoints}):
-            yield Step((self._bar(at, total, epoch=min(epochs, 1 + (at - 1) // epoch_steps), epochs=epochs),), (at - done) / rate)
+        for at in sorted({*_ticks(total, rate), *checkpoints, *samples}):
+            bar = self._bar(at, total, epoch=min(epochs, 1 + (at - 1) // epoch_steps), epochs=epochs)
+            said = (f"[TRAINING] Step {at}/{total} ({100 * at / total:.1f}%) loss: {self.loss(at):.4f}",) if self.job.step_lines else ()
+            yield Step((bar, *said), (at - done) / rate)
             done = at
             self._misfortune(at, total)
             if at in checkpoints:
                 yield from self._checkpoint(at, total)
+            if at in samples:
+                yield from stage("Running Validation", 6, partial(self._draw_samples, at))
 
     def checkpoints(self) -> list[int]:
         """List the steps after which a checkpoint is written; the log stays readable at any interval."""
-        interval = self.count("checkpointing_steps", DEFAULT_CHECKPOINTING, 10_000_000)
-        return list(range(interval, self.steps + 1, interval)[-50:])
+        return self._every(self.count("checkpointing_steps", DEFAULT_CHECKPOINTING, 10_000_000))
+
+    def samples(self) -> list[int]:
+        """List the steps after which samples are drawn; those of the last step are drawn when the training is over."""
+        return [step for step in self._every(self.count("validation_steps", DEFAULT_VALIDATION, 10_000_000)) if step < self.steps]
+
+    def _every(self, interval: int) -> list[int]:
+        return list(range(interval, self.steps + 1, interval)[-MOST_SAVES:])
 
     def _misfortune(self, step: int, total: int) -> None:
         if step * 2 < total:
             return
-        if self.job.fault == "out_of_memory":
-            raise TrainerError(OUT_OF_MEMORY)
-        if self.job.fault == "nan_loss":
-            raise TrainerError(NAN_LOSS.format(step))
+        fault = self.job.fault or ""
+        if fault in misfortunes.HALF_WAY:
+            raise TrainerError(misfortunes.HALF_WAY[fault].format(step=step))
+        if fault in misfortunes.PLATFORM:
+            raise misfortunes.MachineDied(misfortunes.PLATFORM[fault].error)
 
     def loss(self, step: int) -> float:
         """Make up a loss that falls and flickers, the same for the same step."""
@@ -216,9 +238,39 @@ class Trainer:
         return f"lr={self.option('learning_rate', 0.0001)}, step_loss={self.loss(step):.4f}"
 
     def _checkpoint(self, step: int, total: int) -> Iterator[Step]:
-        notice = f"Checkpoint: `Step {step} of {total}: loss {self.loss(step):.4f}, lr {self.option('learning_rate', 0.0001)}`"
+        """Save a checkpoint, and publish it at once: to the bucket, or to the Hub. A refusal is noted and the training goes on."""
+        rate = self.option("learning_rate", 0.0001)
+        notice = f"Checkpoint: `Step {step} of {total}: loss {self.loss(step):.4f}, lr {rate}`"
         yield say("[STAGE] ⏳ Saving Checkpoint")
-        yield Step((f"[INFO] {notice}: {notice}", "[CHECKPOINT] Checkpoint saved", "[STAGE] ✓ Saving Checkpoint"), 4)
+        saved = (f"[INFO] {notice}: {notice}", "[CHECKPOINT] Checkpoint saved", "[STAGE] ✓ Saving Checkpoint")
+        yield Step(saved, 4, partial(self._save_checkpoint, step))
+        if self._destination:
+            yield Step(("[TRAINING] Status: uploading_model",), 2, partial(self._publish_checkpoint, step))
+            refusal = self.facts[f"refusal_{step}"]
+            noted = f"[ERROR] Error uploading checkpoint: {refusal}, continuing training."
+            yield say(noted if refusal else "[TRAINING] Status: model_available")
+
+    def _save_checkpoint(self, step: int) -> dict[str, Any]:
+        folder = result.write_checkpoint(self.job.output, step=step, **self._model())
+        files = {each["key"]: each for each in self.facts.get("files", [])}
+        files |= {each["key"]: each for each in result.inventory(folder, "/".join(filter(None, (self._prefix, folder.name))))}
+        return {"files": list(files.values())}
+
+    def _publish_checkpoint(self, step: int) -> dict[str, Any]:
+        folder = self.job.output / f"checkpoint-{step}"
+        try:
+            self._publish_folder(folder, folder.name)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the trainer only notes it)
+            return {f"refusal_{step}": str(error).split("\n", 1)[0]}
+        return {f"refusal_{step}": ""}
+
+    def _draw_samples(self, step: int) -> dict[str, Any]:
+        result.draw_samples(self.job.output, prediction=self.job.prediction, step=step)
+        return {}
+
+    def _model(self) -> dict[str, Any]:
+        rank = self.count("lora_rank", 16, result.MAX_RANK)
+        return {"prediction": self.job.prediction, "base_model": self._base_model(), "rank": rank}
 
     # After training
 
@@ -260,24 +312,18 @@ class Trainer:
         return f"s3://{inputs['s3_bucket']}/{self._prefix}"
 
     def _write(self) -> dict[str, Any]:
-        shutil.rmtree(self.job.output, ignore_errors=True)
-        result.write(
-            self.job.output,
-            prediction=self.job.prediction,
-            base_model=self._base_model(),
-            rank=self.count("lora_rank", 16, result.MAX_RANK),
-            steps=self.steps,
-            checkpoints=self.checkpoints(),
-            config=self.config,
-        )
-        return {"files": result.inventory(self.job.output, self._prefix)}
+        result.write(self.job.output, steps=self.steps, config=self.config, **self._model())
+        files = {each["key"]: each for each in (*self.facts.get("files", []), *result.inventory(self.job.output, self._prefix))}
+        return {"files": list(files.values())}
 
     def _publish(self) -> dict[str, Any]:
-        if not self.job.output.exists():
-            self._write()
+        return self._publish_folder(self.job.output)
+
+    def _publish_folder(self, folder: Path, below: str = "") -> dict[str, Any]:
+        """Publish a folder; in a bucket `below` the run's own prefix, on the Hub in the place of what was there."""
         if self._destination == "Model":
-            return {"hub_url": hub.publish(self.job.inputs, self.job.output)}
-        s3.publish(self.job.inputs, self.job.output, self._prefix, self.job.stop.is_set)
+            return {"hub_url": publishing.to_hub(self.job.inputs, folder)}
+        publishing.to_bucket(self.job.inputs, folder, "/".join(filter(None, (self._prefix, below))), self.job.stop.is_set)
         return {}
 
     def _debug_log(self) -> Iterator[str]:

@@ -21,13 +21,15 @@ from typing import Any
 
 import httpx
 
-from .predictions import Predictions
+from .accounts import Accounts, new_webhook_secret
+from .predictions import ACTIVE, Predictions
 from .rules import Rules
 from .store import Store
 
 RETRY_AT = (0, 1, 3, 7, 15, 31, 60)  # wall seconds after the end at which a terminal webhook is tried
 RECEIVER_TIMEOUT = 10.0  # seconds
 GAP = 0.5  # seconds between two `logs` or `output` webhooks of a prediction
+STALE_SECONDS = 3600  # how old the stamp of a stale webhook is
 
 # httpcore tries to import sniffio several times a request. Where it is not installed, this saves a search of the whole path each time.
 if importlib.util.find_spec("sniffio") is None:
@@ -45,20 +47,24 @@ def sign(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
 
 
 class Webhooks:
-    """Sends what is due. Rows of `deliveries` in the state `pending` are terminal webhooks that must still arrive."""
+    """Sends what is due. Rows of `deliveries` in the state `pending` are those that must still be sent or, the last ones, still arrive.
 
-    def __init__(self, store: Store, rules: Rules, predictions: Predictions):
+    What the trainer adds to its log is told in passing: such a webhook is forgotten when the sandbox dies, since the next one has all.
+    """
+
+    def __init__(self, store: Store, rules: Rules, accounts: Accounts, predictions: Predictions):
         self.store = store
         self.rules = rules
+        self.accounts = accounts
         self.predictions = predictions
         self._tls = httpx.create_ssl_context()
         self._sending: set[asyncio.Task[None]] = set()
-        self._last: dict[str, float] = {}  # monotonic time of the latest `logs` or `output` of a prediction
+        self._turn: dict[str, float] = {}  # when the latest `logs` of a prediction had been sent, in monotonic seconds
         self._busy: set[str] = set()  # predictions whose latest `logs` is still on its way
 
     def resume(self) -> None:
         """Go on with what an earlier life of the sandbox still owed."""
-        for row in self.store.all("SELECT id FROM deliveries WHERE state = 'pending'"):
+        for row in self.store.all("SELECT id FROM deliveries WHERE state = 'pending' ORDER BY created_at"):
             self.deliver(row["id"])
 
     async def stop(self) -> None:
@@ -66,59 +72,71 @@ class Webhooks:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    def announce(self, row: sqlite3.Row, event: str) -> None:
-        """Send an intermediate webhook, once; of `logs` at most one in GAP seconds, `output` waits for its turn."""
-        if not _is_wanted(row, event):
-            return
-        wait = 0.0
-        if event != "start":
-            wait = self._last.get(row["id"], -GAP) + GAP - time.monotonic()
-            if event == "logs" and (wait > 0 or row["id"] in self._busy):
-                return  # the next one carries all that this one would have said
-            self._last[row["id"]] = time.monotonic() + max(wait, 0)
-        with self.store.transaction() as db:
-            delivery = self._insert(db, row, event, state="sent")
-        self._spawn(self._send_once(delivery, row["id"], self._body(row), max(wait, 0)))
-
-    def owe(self, db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
-        """Note, in the transaction that ends a prediction, that its receiver must hear of it; `deliver` it after the commit."""
-        self._last.pop(row["id"], None)
-        if not _is_wanted(row, "completed"):
+    def owe(self, db: sqlite3.Connection, row: sqlite3.Row, event: str) -> str | None:
+        """Note, in the transaction that moves a prediction, that its receiver must hear of it; `deliver` it after the commit."""
+        scopes = (row["id"], row["account"])
+        if event == "completed" and row["status"] == "aborted" and not self.rules.use("aborted_completed", *scopes):
             return None
-        delivery = self._insert(db, row, "completed", state="pending")
-        db.execute("UPDATE deliveries SET body = ? WHERE id = ?", (self._body(row), delivery))
-        return delivery
+        if not _is_wanted(row, event):
+            return None
+        shown = self.predictions.render(row)
+        if event == "start" and self.rules.use("start_status", *scopes) == "starting":
+            shown["status"] = "starting"
+        return self._insert(db, row, event, _json(shown))
 
-    def deliver(self, delivery: str) -> None:
-        self._spawn(self._send_until_received(delivery))
+    def deliver(self, delivery: str | None) -> None:
+        """Send a delivery that was owed; None is nothing."""
+        if delivery is not None:
+            self._spawn(self._send(delivery))
+
+    def tell_logs(self, row: sqlite3.Row) -> None:
+        """Tell of a log that has grown, unless the last such webhook is under way or was sent less than GAP seconds ago."""
+        if not _is_wanted(row, "logs") or row["id"] in self._busy or self._gap_left(row["id"]) > 0:
+            return
+        self._busy.add(row["id"])
+        body = _json(self.predictions.render(row))
+        with self.store.transaction() as db:
+            delivery = self._insert(db, row, "logs", None)
+        self._spawn(self._send_logs(delivery, row["id"], body))
+
+    def _gap_left(self, prediction: str) -> float:
+        return self._turn.get(prediction, 0.0) + GAP - time.monotonic()
+
+    async def _wait_for_turn(self, prediction: str) -> None:
+        """Wait until the last `logs` of a prediction that is over was sent, and GAP seconds longer."""
+        while prediction in self._busy or self._gap_left(prediction) > 0:
+            await asyncio.sleep(max(0.02, self._gap_left(prediction)))
+        self._turn.pop(prediction, None)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    def _insert(self, db: sqlite3.Connection, row: sqlite3.Row, event: str, state: str) -> str:
+    def _insert(self, db: sqlite3.Connection, row: sqlite3.Row, event: str, body: bytes | None) -> str:
+        """Note a webhook; without a body it is sent once and not owed."""
         delivery = f"msg_{secrets.token_hex(13)}"
         db.execute(
-            "INSERT INTO deliveries (id, prediction, account, event, status, url, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (delivery, row["id"], row["account"], event, row["status"], row["webhook"], state, time.time()),
+            "INSERT INTO deliveries (id, prediction, account, event, status, url, body, state, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (delivery, row["id"], row["account"], event, row["status"], row["webhook"], body, "pending" if body else "sent", time.time()),
         )
         return delivery
 
-    def _body(self, row: sqlite3.Row) -> bytes:
-        return json.dumps(self.predictions.render(row), ensure_ascii=False, separators=(",", ":")).encode()
-
-    async def _send_once(self, delivery: str, prediction_id: str, body: bytes, wait: float) -> None:
-        self._busy.add(prediction_id)
-        await asyncio.sleep(wait)
+    async def _send_logs(self, delivery: str, prediction: str, body: bytes) -> None:
         await self._attempt(self._row(delivery), body)
-        self._busy.discard(prediction_id)
+        self._turn[prediction] = time.monotonic()
+        self._busy.discard(prediction)
 
-    async def _send_until_received(self, delivery: str) -> None:
+    async def _send(self, delivery: str) -> None:
+        """Send what is owed until it is received, at the times of its plan."""
         row = self._row(delivery)
-        for attempt in range(row["attempts"], len(RETRY_AT)):
+        plan = RETRY_AT if row["event"] == "completed" else (0,)
+        if row["event"] == "output":
+            await self._wait_for_turn(row["prediction"])
+        for attempt in range(row["attempts"], len(plan)):
             # After a restart what is overdue goes out at once, but never two attempts in the same second.
-            due = row["created_at"] + RETRY_AT[attempt] - time.time()
+            due = row["created_at"] + plan[attempt] - time.time()
             await asyncio.sleep(max(due, 1.0 if attempt > row["attempts"] else 0.0))
             if await self._attempt(self._row(delivery), row["body"]):
                 return
@@ -131,10 +149,18 @@ class Webhooks:
 
     async def _attempt(self, row: sqlite3.Row, body: bytes) -> bool:
         """Send a delivery now, stamped and signed anew, and say whether it needs no further attempt."""
-        if self.rules.use("webhooks", row["prediction"], row["account"]) == "drop":
+        scopes = (row["prediction"], row["account"])
+        manner = self.rules.use("webhooks", *scopes)
+        if manner == "drop":
             self.store.write("UPDATE deliveries SET state = 'dropped', body = NULL WHERE id = ?", row["id"])
             return True
-        status, error = await self._post(row, body)
+        await asyncio.sleep(self.rules.use("webhook_delay_seconds", *scopes))
+        if manner == "reorder" and row["event"] != "completed":
+            await self._told_the_end(row["prediction"])
+        headers = self._headers(row, body, manner)
+        status, error = await self._post(row["url"], headers, body)
+        if manner == "double":
+            await self._post(row["url"], headers, body)
         received = status is not None and 200 <= status < 300
         with self.store.transaction() as db:
             db.execute("UPDATE deliveries SET attempts = attempts + 1 WHERE id = ?", (row["id"],))
@@ -146,23 +172,33 @@ class Webhooks:
                 db.execute("UPDATE deliveries SET state = 'received', body = NULL WHERE id = ?", (row["id"],))
         return received
 
-    async def _post(self, row: sqlite3.Row, body: bytes) -> tuple[int | None, str | None]:
-        account = self.store.one("SELECT webhook_secret FROM accounts WHERE username = ?", row["account"])
-        assert account is not None
-        timestamp = int(time.time())
-        headers = {
+    async def _told_the_end(self, prediction: str) -> None:
+        """Wait until a prediction is over and its last webhook, if it has one, was tried."""
+        unfinished = "SELECT 1 FROM predictions WHERE id = ? AND status IN (?, ?)"
+        untold = "SELECT 1 FROM deliveries WHERE prediction = ? AND event = 'completed' AND state = 'pending' AND attempts = 0"
+        while self.store.one(unfinished, prediction, *ACTIVE) or self.store.one(untold, prediction):
+            await asyncio.sleep(0.05)
+
+    def _headers(self, row: sqlite3.Row, body: bytes, manner: str) -> dict[str, str]:
+        """Stamp and sign a delivery, as well or as badly as `manner` wants it."""
+        timestamp = int(time.time()) - (STALE_SECONDS if manner == "stale" else 0)
+        keys = [new_webhook_secret()] if manner == "wrong_secret" else self.accounts.signing_secrets(row["account"])
+        signed = body + b" " if manner == "bad_signature" else body
+        return {
             "content-type": "application/json",
             "user-agent": "Replicate Webhooks (sandbox)",
             "webhook-id": row["id"],
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(account["webhook_secret"], row["id"], timestamp, body),
+            "webhook-signature": " ".join(sign(key, row["id"], timestamp, signed) for key in keys),
         }
+
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
         # A connection for each: httpx's pool looks at all of its connections for every request, which hundreds of runs would feel.
         # No proxies from the environment: receivers are near, and a signed body belongs to nobody else.
         client = httpx.AsyncClient(verify=self._tls, timeout=RECEIVER_TIMEOUT, follow_redirects=False, trust_env=False)
         try:
             # Streamed, because only the status counts: a receiver's long answer is not read.
-            async with client, client.stream("POST", row["url"], content=body, headers=headers) as response:
+            async with client, client.stream("POST", url, content=body, headers=headers) as response:
                 return response.status_code, None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return None, type(error).__name__
@@ -180,3 +216,7 @@ class Webhooks:
 
 def _is_wanted(row: sqlite3.Row, event: str) -> bool:
     return row["webhook"] is not None and event in json.loads(row["webhook_events_filter"])
+
+
+def _json(shown: dict[str, Any]) -> bytes:
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode()

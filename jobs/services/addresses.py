@@ -1,25 +1,29 @@
 """Where the outside world reaches us: the webhook's address and the storage endpoint's, for one team."""
 
-import ipaddress
-from urllib.parse import urlsplit
-
 from django.conf import settings
 from django.urls import reverse
 
 from accounts.models import Team
 from jobs.models import Job
+from jobs.models.catalogue import Provider
 from jobs.services.provider import settings_of
 
+# Networks from which Replicate is said to call. Source: SimpleTuner docs, cloud training, "Firewall configuration".
+DOCUMENTED_RANGES = ("34.82.0.0/16", "35.185.0.0/16")
 
-def public_base(team: Team) -> str:
+
+def public_base(team: Team, *, provider: str = Provider.REPLICATE) -> str:
     """The address without a path at which the provider reaches this installation; "" where nobody has named one."""
+    if provider == Provider.SANDBOX:
+        return str(settings.SANDBOX_CALLBACK_URL)
     return (settings_of(team).webhook_url or settings.PUBLIC_URL).rstrip("/")
 
 
-def storage_endpoint(team: Team) -> str:
+def storage_endpoint(team: Team, *, provider: str = Provider.REPLICATE) -> str:
     """The S3 endpoint that a trainer is given; "" where the provider cannot reach us or the team turned it off."""
     own = settings_of(team)
-    base = (own.s3_public_url or public_base(team)).rstrip("/")
+    named = own.s3_public_url if provider == Provider.REPLICATE else ""
+    base = (named or public_base(team, provider=provider)).rstrip("/")
     if not own.s3_endpoint_enabled or not base:
         return ""
     path = reverse("storage:root").rstrip("/")
@@ -28,34 +32,7 @@ def storage_endpoint(team: Team) -> str:
 
 def webhook_url(job: Job) -> str | None:
     """The address for one job's webhooks, with its id and its unguessable key; None where we cannot be reached."""
-    base = public_base(job.team)
+    base = public_base(job.team, provider=job.provider)
     if not base:
         return None
     return f"{base}{reverse('webhooks:replicate')}?job={job.job_id}&callback={job.callback_key}"
-
-
-def problem_with_public_url(url: str) -> str:
-    """What is wrong with an address that the provider shall call; "" if nothing.
-
-    One rule for webhook addresses, S3 probes and outgoing hooks: https, or http and private hosts only where
-    the administrator allows them (TUNEHOUSE_ALLOW_PRIVATE_HOSTS).
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return f"'{url}' is not an http or https address."
-    if settings.ALLOW_PRIVATE_HOSTS:
-        return ""
-    if parts.scheme != "https":
-        return "The address must begin with https."
-    if _is_private(parts.hostname):
-        return f"{parts.hostname} is a private host, which the provider cannot reach."
-    return ""
-
-
-def _is_private(host: str) -> bool:
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
-        return True
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host

@@ -1,9 +1,12 @@
 """Cancelling and deleting: an unsent job ends at once, a sent one when the provider's end is known."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit
@@ -14,7 +17,7 @@ from jobs import tasks
 from jobs.models import Job, LaunchIntent
 from jobs.replicate.gateway import NotFound, ReplicateError
 from jobs.services import ending, progress, provider
-from jobs.states import State, WaitingReason
+from jobs.states import TERMINAL, State, WaitingReason
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +36,7 @@ def cancel(job: Job, *, caller: Caller) -> Job:
     require_hand_on(job, caller)
     now = timezone.now()
     with transaction.atomic():
-        job = Job.objects.select_for_update(of=("self",), no_key=True).select_related("team", "hold", "price_line").get(pk=job.pk)
+        job = Job.objects.locked(job.pk, "team", "hold", "price_line")
         if job.state == State.CANCELLED or (job.cancel_requested_at and not job.is_terminal):
             return job
         if job.is_terminal:
@@ -61,16 +64,35 @@ def cancel(job: Job, *, caller: Caller) -> Job:
     return job
 
 
-def hide(job: Job, *, caller: Caller) -> None:
-    """Take a job that is over out of the lists for good; its money and its audit lines stay.
+def cancel_all(jobs: Iterable[Job], *, caller: Caller) -> list[Job]:
+    """Cancel several, each by itself, and return those that are cancelled or on their way there; what ended meanwhile is left out.
 
-    Raises InvalidJobState for a job that is not over, NotPermitted for another's job.
+    Raises NotPermitted, and cancels none, where one is another's job.
+    """
+    jobs, asked = list(jobs), []
+    for job in jobs:
+        require_hand_on(job, caller)
+    for job in jobs:
+        with suppress(InvalidJobState):
+            asked.append(cancel(job, caller=caller))
+    return asked
+
+
+def hide(job: Job, *, caller: Caller) -> None:
+    """Take a job out of the lists for good, once it is over or its cancel was asked for; its money and its audit lines stay.
+
+    One that the provider still has is reconciled and settled all the same. A repeat is no error.
+
+    Raises InvalidJobState for a job that goes on, NotPermitted for another's job.
     """
     require_hand_on(job, caller)
+    ending_or_over = Q(state__in=TERMINAL) | Q(cancel_requested_at__isnull=False)
     with transaction.atomic():
-        hidden = Job.objects.visible().terminal().filter(pk=job.pk).update(deleted_at=timezone.now())
+        hidden = Job.objects.visible().filter(ending_or_over, pk=job.pk).update(deleted_at=timezone.now())
+        job.refresh_from_db()
+        if not hidden and job.deleted_at:
+            return
         if not hidden:
-            job.refresh_from_db()
             raise InvalidJobState(
                 f"Job {job.job_id} is {job.state}; cancel it before you delete it.",
                 details={"current_state": job.state, "allowed_states": ["completed", "failed", "cancelled"]},
@@ -102,7 +124,7 @@ def send(job: Job, *, cause: str = "cancel") -> None:
         return
     Job.objects.filter(pk=job.pk).update(cancel_sent_at=timezone.now())
     try:
-        with provider.gateway(team=job.team, credential=job.credential) as replicate:
+        with provider.gateway(team=job.team, credential=job.credential, is_urgent=True) as replicate:
             prediction = replicate.cancel(job.prediction_id)
     except NotFound:
         log.warning("cancel.not_found", team=job.team.slug, job=job.job_id)
@@ -114,16 +136,11 @@ def send(job: Job, *, cause: str = "cancel") -> None:
 
 
 def send_due() -> None:
-    """Repeat the cancels that were asked for and are not confirmed, and stop the jobs whose stop time has come."""
+    """Repeat the cancels that were asked for and are not confirmed."""
     now = timezone.now()
-    sent = Job.objects.launched().exclude(prediction_id=None).select_related("team", "credential")
+    sent = Job.objects.launched().exclude(prediction_id=None)
     for job in sent.exclude(cancel_requested_at=None):
         if job.cancel_sent_at is None or job.cancel_sent_at < now - RESEND_AFTER:
-            tasks.cancel.delay(job_pk=job.pk)
-    for job in sent.filter(cancel_requested_at=None, created_at_provider__isnull=False):
-        if job.stop_at and job.stop_at <= now and Job.objects.filter(pk=job.pk, cancel_requested_at=None).update(cancel_requested_at=now):
-            job.events.create(cause="watchdog", at=now, detail="The stop time has come.")
-            log.info("job.stopped", team=job.team.slug, job=job.job_id)
             tasks.cancel.delay(job_pk=job.pk)
     _release_unsent()
 

@@ -16,12 +16,14 @@ from django.core.files.storage import storages
 from django.utils import timezone
 
 from jobs import packing, trainingconfigs
+from jobs.destinations.errors import Refused
 from jobs.models import Job, ProviderUpload, TrainerVersion
-from jobs.models.job import Destination, PackingPath
+from jobs.models.job import Destination, PackingPath, UploadStage
 from jobs.models.results import KeyPurpose
 from jobs.replicate import inputs
 from jobs.replicate.gateway import Gateway
-from jobs.services import addresses, provider
+from jobs.services import addresses, buckets, provider
+from jobs.services.uploads import Reporter
 from jobs.storage import keys
 
 # An upload that expires sooner than this would be gone before a busy provider reads it.
@@ -58,8 +60,10 @@ def prepare(job: Job, replicate: Gateway) -> Prepared:
     Raises CannotSend, DiskFull, InputsImpossible, and the gateway's errors.
     """
     own = provider.settings_of(job.team)
-    version = provider.current_version(replicate, job.trainer, pinned=own.version_override.rpartition(":")[2])
-    images_url, dataloader = _data(job, version, replicate)
+    reporter = Reporter(job)
+    reporter.begin(UploadStage.SCANNING)
+    version = provider.current_version(replicate, job.trainer, provider=job.provider, pinned=own.version_override.rpartition(":")[2])
+    images_url, dataloader = _data(job, version, replicate, reporter)
     built = inputs.build(
         version.input_schema,
         job_id=job.job_id,
@@ -74,29 +78,31 @@ def prepare(job: Job, replicate: Gateway) -> Prepared:
     problems = inputs.validate(version.input_schema, built)
     if problems:
         raise CannotSend("The trainer's inputs do not fit: " + "; ".join(problem.description for problem in problems))
+    reporter.begin(UploadStage.COMPLETE)
     events = ["start", "completed"]
     events += ["logs"] * own.webhook_sends_logs + ["output"] * own.webhook_sends_output
     return Prepared(version=version.version, input=built, events=events)
 
 
-def _data(job: Job, version: TrainerVersion, replicate: Gateway) -> tuple[str | None, list[dict[str, Any]] | None]:
+def _data(job: Job, version: TrainerVersion, replicate: Gateway, reporter: Reporter) -> tuple[str | None, list[dict[str, Any]] | None]:
     if job.packing_path == PackingPath.HOSTED:
         return None, job.dataloader
     if job.packing_path == PackingPath.STORAGE:
         return None, _dataloader(job)
     if version.unpacks_archives is False:
         raise CannotSend("The trainer's newest version cannot unpack archives any more. Submit again: the data will go another way.")
-    return _uploaded(job, replicate).url, None
+    return _uploaded(job, replicate, reporter).url, None
 
 
-def _uploaded(job: Job, replicate: Gateway) -> ProviderUpload:
+def _uploaded(job: Job, replicate: Gateway, reporter: Reporter) -> ProviderUpload:
     """The provider's copy of the archive, made now unless one is there that lasts."""
     kept = ProviderUpload.objects.filter(job=job, deleted_at=None).exclude(file_id="").first()
     if kept and (kept.expires_at is None or kept.expires_at > timezone.now() + UPLOAD_RESERVE):
         return kept
     with _packing_folder(job) as folder:
         archive = folder / f"{job.job_id}.zip"
-        packed = _pack(job, archive)
+        reporter.begin(UploadStage.PACKAGING)
+        packed = _pack(job, archive, reporter)
         upload, _ = ProviderUpload.objects.update_or_create(
             job=job,
             # Written before the call: from now on the provider may hold a copy, also if we never read its answer.
@@ -107,7 +113,10 @@ def _uploaded(job: Job, replicate: Gateway) -> ProviderUpload:
                 "file_id": "",
             },
         )
-        sent = replicate.upload(archive, filename=archive.name, content_type="application/zip", metadata={FILE_MARK: job.job_id})
+        reporter.begin(UploadStage.UPLOADING, total=packed.size)
+        sent = replicate.upload(
+            archive, filename=archive.name, content_type="application/zip", metadata={FILE_MARK: job.job_id}, report=reporter.at
+        )
     upload.file_id, upload.url, upload.expires_at = sent.id, sent.url, sent.expires_at
     upload.uploaded_at = timezone.now()
     upload.save(update_fields=["file_id", "url", "expires_at", "uploaded_at"])
@@ -154,9 +163,9 @@ def forget_abandoned(*, before: datetime) -> int:
     return len(left)
 
 
-def _pack(job: Job, archive: Path) -> packing.Packed:
+def _pack(job: Job, archive: Path, reporter: Reporter) -> packing.Packed:
     try:
-        return packing.pack(_items(job), archive)
+        return packing.pack(_items(job), archive, report=reporter.at)
     except packing.PackingFailed as error:
         if _is_full(error.__cause__):
             raise DiskFull(str(error)) from error
@@ -189,7 +198,7 @@ def _dataloader(job: Job) -> list[dict[str, Any]]:
 
     The key can be read in the prediction, so it opens this dataset only, for reading, until the job ends.
     """
-    endpoint = addresses.storage_endpoint(job.team)
+    endpoint = addresses.storage_endpoint(job.team, provider=job.provider)
     if not endpoint:
         raise CannotSend("This server has no public address any more from which the trainer could read the dataset.")
     pair = keys.issue(job=job, purpose=KeyPurpose.DATASET, expires_at=_key_end(job))
@@ -219,7 +228,7 @@ def _target(job: Job) -> inputs.S3Target | None:
     """Where the trainer uploads its output: our own endpoint with a key of this job, or the team's bucket."""
     if job.destination == Destination.LOCAL:
         pair = keys.issue(job=job, purpose=KeyPurpose.RESULTS, expires_at=_key_end(job))
-        endpoint = addresses.storage_endpoint(job.team)
+        endpoint = addresses.storage_endpoint(job.team, provider=job.provider)
         if not endpoint:
             raise CannotSend("This server has no public address any more to which the trainer could upload the result.")
         return inputs.S3Target(
@@ -232,17 +241,18 @@ def _target(job: Job) -> inputs.S3Target | None:
             public_base_url=f"{endpoint}/{pair.bucket}",
         )
     if job.destination == Destination.S3:
-        if job.s3_credential is None:
-            raise CannotSend("The job has no S3 keys.")
-        access_key, _, secret_key = job.s3_credential.reveal().partition(":")
-        place = provider.settings_of(job.team).s3_delivery
+        try:
+            place = buckets.place_of(job)
+        except Refused as error:
+            raise CannotSend(str(error)) from error
+        access_key, secret_key = buckets.keys_of(job)
         return inputs.S3Target(
-            bucket=place["bucket"],
+            bucket=place.bucket,
             access_key=access_key,
             secret_key=secret_key,
-            region=place.get("region"),
-            endpoint_url=place.get("endpoint_url"),
-            base_path="/".join(part for part in (str(place.get("path_prefix", "")).strip("/"), job.job_id) if part),
+            region=place.region,
+            endpoint_url=place.endpoint_url,
+            base_path=place.prefix_of(job.job_id),
         )
     return None
 

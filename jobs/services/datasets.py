@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -26,6 +26,8 @@ from accounts.errors import Conflict, InvalidInput, Refusal
 from accounts.models import Team
 from accounts.roles import Right
 from jobs.models import Blob, Dataset, DatasetFile, DatasetVersion
+from jobs.services import storage_quotas
+from jobs.services.storage_quotas import StorageQuotaReached
 
 log = structlog.get_logger(__name__)
 
@@ -66,30 +68,51 @@ class _Kept:
 
 
 def create(caller: Caller, *, name: str, files: Iterable[Incoming], description: str = "") -> DatasetVersion:
-    """Make a dataset with its first version. Raises Conflict if the team has one of this name, InvalidDataset, InvalidInput."""
+    """Make a dataset with its first version.
+
+    Raises Conflict if the team has one of this name, InvalidDataset, InvalidInput, StorageQuotaReached.
+    """
     caller.require(Right.DATASETS)
     name = _checked_name(name)
     if caller.team.datasets.filter(name=name, removed_at=None).exists():
         raise Conflict(f"There is a dataset '{name}' already. Add a version to it instead.", field="name")
-    kept, captions = _keep(caller.team, files)
-    try:
-        with transaction.atomic():
-            dataset = Dataset.objects.create(team=caller.team, name=name, description=description, created_by=caller.user)
-            return _write_version(caller, dataset, kept, captions)
-    except IntegrityError:
-        raise Conflict(f"There is a dataset '{name}' already. Add a version to it instead.", field="name") from None
+    with _within_quotas(caller):
+        kept, captions = _keep(caller.team, files)
+        try:
+            with transaction.atomic(), storage_quotas.within_storage(caller):
+                dataset = Dataset.objects.create(team=caller.team, name=name, description=description, created_by=caller.user)
+                return _write_version(caller, dataset, kept, captions)
+        except IntegrityError:
+            raise Conflict(f"There is a dataset '{name}' already. Add a version to it instead.", field="name") from None
 
 
 def add_version(caller: Caller, dataset: Dataset, *, files: Iterable[Incoming]) -> DatasetVersion:
-    """Add a version that holds exactly these files. The same files as before answer the version that has them."""
+    """Add a version that holds exactly these files. The same files as before answer the version that has them.
+
+    Raises InvalidDataset, StorageQuotaReached.
+    """
     caller.require(Right.DATASETS)
-    kept, captions = _keep(caller.team, files)
-    with transaction.atomic():
-        dataset = Dataset.objects.select_for_update(no_key=True).get(pk=dataset.pk)
-        newest = dataset.versions.first()
-        if newest is not None and newest.manifest_sha256 == _manifest(kept, captions):
-            return newest
-        return _write_version(caller, dataset, kept, captions)
+    with _within_quotas(caller):
+        kept, captions = _keep(caller.team, files)
+        with transaction.atomic():
+            dataset = Dataset.objects.select_for_update(no_key=True).get(pk=dataset.pk)
+            newest = dataset.versions.first()
+            if newest is not None and newest.manifest_sha256 == _manifest(kept, captions):
+                return newest
+            with storage_quotas.within_storage(caller):
+                return _write_version(caller, dataset, kept, captions)
+
+
+@contextmanager
+def _within_quotas(caller: Caller) -> Iterator[None]:
+    """Refuse an upload at once where nothing may be added, and leave a line of what quotas said to it."""
+    try:
+        storage_quotas.require_room(caller)
+        yield
+    except StorageQuotaReached as refusal:
+        storage_quotas.note_refusal(caller, refusal)
+        raise
+    storage_quotas.tell_owners(caller)
 
 
 def unpacked(archive: IO[bytes]) -> Iterator[Incoming]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from jobs.models import Job, LaunchIntent
@@ -16,7 +17,7 @@ from jobs.models.job import IntentOutcome
 from jobs.replicate import inputs
 from jobs.replicate.gateway import CreditExhausted, Gateway, Rejected, ReplicateError, Unauthorized, Unavailable
 from jobs.replicate.predictions import Prediction
-from jobs.services import addresses, dataflow, ending, progress, provider
+from jobs.services import addresses, dataflow, ending, progress, provider, rehearsing
 from jobs.services.leases import lease
 from jobs.states import State, WaitingReason
 
@@ -41,11 +42,13 @@ def launch(job: Job) -> None:
         job.refresh_from_db()
         if job.state != State.UPLOADING or job.prediction_id:
             return
-        if not _is_in_doubt(job):
+        is_in_doubt = _is_in_doubt(job)
+        if not is_in_doubt:
             provider.take_new_credential(job)
         try:
-            with provider.gateway(team=job.team, credential=job.credential) as replicate:
-                if _is_in_doubt(job):
+            # A search may end a doubt, and is paced anyway; everything else waits while the provider does not answer.
+            with provider.gateway(team=job.team, credential=job.credential, is_urgent=is_in_doubt) as replicate:
+                if is_in_doubt:
                     _search(job, replicate)
                 else:
                     _send(job, replicate)
@@ -55,7 +58,6 @@ def launch(job: Job) -> None:
         except dataflow.DiskFull:
             _wait(job, WaitingReason.DISK_FULL, seconds=60)
         except (Unauthorized, CreditExhausted) as error:
-            provider.note_refusal(job.credential, error)
             if _is_in_doubt(job) and _is_too_late(job, job.intent):
                 ending.lose(job, cause="search")
             else:
@@ -81,9 +83,12 @@ def _is_in_doubt(job: Job) -> bool:
 
 def _send(job: Job, replicate: Gateway) -> None:
     """Prepare everything, commit the intent, and ask the provider once."""
+    if job.is_rehearsal:
+        rehearsing.introduce(job)
     prepared = dataflow.prepare(job, replicate)
     intent = _commit_intent(job, version=prepared.version)
-    if intent is None:
+    if intent is None or not _of_this_call(intent).filter(is_settled=False, given_up_at=None).exists():
+        # Asked once more right before the call: whoever slept since the commit has been taken for dead.
         return
     try:
         prediction = replicate.create(
@@ -96,24 +101,31 @@ def _send(job: Job, replicate: Gateway) -> None:
     except (Unavailable, Rejected) as error:
         # Certainly nothing was created, so the next try need not search.
         outcome = IntentOutcome.REFUSED if isinstance(error, Rejected) else IntentOutcome.OPEN
-        LaunchIntent.objects.filter(pk=intent.pk).update(is_settled=True, outcome=outcome)
+        _of_this_call(intent).update(is_settled=True, outcome=outcome)
         raise
     except ReplicateError:
-        LaunchIntent.objects.filter(pk=intent.pk).update(given_up_at=timezone.now())
+        _of_this_call(intent).update(given_up_at=timezone.now())
         raise
     _adopt(job, prediction, outcome=IntentOutcome.CREATED, cause="launch")
+    # Known before the first webhook comes: of several that come at once only one could fetch it, and the others were refused.
+    provider.signing_keys(team=job.team, credential=job.credential)
+
+
+def _of_this_call(intent: LaunchIntent) -> QuerySet[LaunchIntent]:
+    """The intent as long as it speaks of our own call: another worker's, made since, is not ours to settle."""
+    return LaunchIntent.objects.filter(pk=intent.pk, called_at=intent.called_at)
 
 
 def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
     """Write down that a prediction may exist from now on.
 
-    None if the job was cancelled or moved meanwhile, or if another worker's call is under way: ours slept through
+    None if the job was cancelled, moved or found meanwhile, or if another worker's call is under way: ours slept through
     its lease then, and a second call could create a second prediction.
     """
     now = timezone.now()
     with transaction.atomic():
         row = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
-        if row.state != State.UPLOADING or row.cancel_requested_at:
+        if row.state != State.UPLOADING or row.cancel_requested_at or row.prediction_id:
             return None
         intent, is_new = LaunchIntent.objects.get_or_create(job=job, defaults={"version": version, "first_call_at": now, "called_at": now})
         if not is_new and not intent.is_settled:

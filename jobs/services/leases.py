@@ -1,4 +1,4 @@
-"""Having a job in hand: a short lease on its row, renewed while the work goes on, that a killed worker lets run out."""
+"""Having a job or a delivery in hand: a short lease on its row, renewed while the work goes on, that a killed worker lets run out."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +10,16 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from jobs.models import Job
+from jobs.models import Job, ResultDelivery
 
 log = structlog.get_logger(__name__)
 
+Leased = Job | ResultDelivery
+
 
 @contextmanager
-def lease(job: Job) -> Iterator[bool]:
-    """Take the job in hand if nobody else has it; yields whether we have.
+def lease(row: Leased) -> Iterator[bool]:
+    """Take the row in hand if nobody else has it; yields whether we have.
 
     A thread of its own renews the lease, since an upload may take longer than the lease. Whoever slept through its
     end (a stopped machine, a database that was away) may no longer have it: what must not happen twice is decided
@@ -25,25 +27,27 @@ def lease(job: Job) -> Iterator[bool]:
     """
     span = timedelta(seconds=settings.LEASE_SECONDS)
     now = timezone.now()
-    if not Job.objects.filter(pk=job.pk).unleased(now=now).update(leased_until=now + span):
+    same = type(row).objects.filter(pk=row.pk)
+    if not same.unleased(now=now).update(leased_until=now + span):
         yield False
         return
-    keeper = _Keeper(job, until=now + span, span=span)
+    keeper = _Keeper(row, until=now + span, span=span)
     keeper.start()
     try:
         yield True
     finally:
         keeper.stop()
-        Job.objects.filter(pk=job.pk, leased_until=keeper.until).update(leased_until=None)
+        same.filter(leased_until=keeper.until).update(leased_until=None)
 
 
 class _Keeper(threading.Thread):
     """Renews a lease until it is stopped, or until the lease is another worker's. `until` is what we wrote last."""
 
-    def __init__(self, job: Job, *, until: datetime, span: timedelta) -> None:
-        super().__init__(name=f"lease-{job.job_id}", daemon=True)
+    def __init__(self, row: Leased, *, until: datetime, span: timedelta) -> None:
+        super().__init__(name=f"lease-{row.pk}", daemon=True)
         self.until = until
-        self._job = job
+        self._row = row
+        self._job = row.job_id if isinstance(row, Job) else row.job.job_id
         self._span = span
         self._done = threading.Event()
 
@@ -62,13 +66,13 @@ class _Keeper(threading.Thread):
     def _renew(self) -> bool:
         until = timezone.now() + self._span
         try:
-            is_ours = Job.objects.filter(pk=self._job.pk, leased_until=self.until).update(leased_until=until)
+            is_ours = type(self._row).objects.filter(pk=self._row.pk, leased_until=self.until).update(leased_until=until)
         except Error as error:
-            log.warning("lease.not_renewed", job=self._job.job_id, reason=str(error))
+            log.warning("lease.not_renewed", job=self._job, reason=str(error))
             connection.close()
             return True  # the database may be back in time
         if not is_ours:
-            log.warning("lease.lost", job=self._job.job_id)
+            log.warning("lease.lost", job=self._job)
             return False
         self.until = until
         return True

@@ -1,6 +1,5 @@
 """From what was asked to how it will be run: everything looked up, checked and priced, nothing written."""
 
-import math
 import re
 from datetime import datetime
 from typing import Any
@@ -9,20 +8,13 @@ from accounts import credentials
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound, Refusal
 from accounts.models import Credential, CredentialKind, Team
-from billing import estimates, pricebook, prices
-from billing.prices import MICROS_PER_USD
 from jobs import trainingconfigs
 from jobs.models import DatasetVersion, Job, ProviderSettings, Trainer, TrainerVersion, TrainingConfig
-from jobs.models.catalogue import DataConsent
+from jobs.models.catalogue import DataConsent, Provider
 from jobs.models.job import Destination, PackingPath
 from jobs.packing import GATE_BYTES
-from jobs.services import addresses, provider
+from jobs.services import addresses, pricing, provider, rehearsing
 from jobs.specs import JobSpec, Plan
-
-LONGEST_RUN_SECONDS = 86_400
-SHORTEST_CEILING_SECONDS = 1_800
-# Cancelling takes the provider a moment, and that moment is billed.
-MARGIN_SECONDS = 60
 
 
 class ConfigNotFound(NotFound):
@@ -58,18 +50,23 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
     own = provider.settings_of(caller.team)
     named, config, dataloader, warnings = _config(caller, spec)
     trainer = trainer_for(spec.hardware_profile or own.hardware_profile)
-    known = provider.known_version(trainer, pinned=_pinned(own))
-    credential = provider.credential_for(caller)
+    known = provider.known_version(trainer, provider=spec.provider, pinned=_pinned(own))
+    credential = _credential(caller, spec)
     version = _dataset_version(caller, spec, named, dataloader)
-    path, doubts = _packing_path(caller, own, version, known)
-    destination, hub, s3 = _destination(caller, spec, own)
+    path, doubts = _packing_path(caller, own, version, known) if spec.is_real else (_rehearsed_path(version), [])
+    destination, hub, s3 = _destination(caller, spec, own) if spec.is_real else (_rehearsed_destination(caller, spec), None, None)
 
-    price_line = pricebook.line_for(hardware=trainer.hardware, on=now)
     steps = trainingconfigs.max_train_steps(config)
-    estimate = estimates.likely(
-        price_line=price_line, model_family=trainingconfigs.model_family(config), kind=trainingconfigs.model_kind(config), steps=steps
+    price = pricing.price(
+        caller.team,
+        own=own,
+        trainer=trainer,
+        config=config,
+        steps=steps,
+        max_seconds=spec.max_seconds,
+        stop_after_seconds=spec.stop_after_seconds,
+        now=now,
     )
-    ceiling = ceiling_for(spec.max_seconds, own, likely_seconds=estimate.high / MICROS_PER_USD / float(price_line.usd_per_second))
     return Plan(
         config=config,
         named_config=named,
@@ -84,14 +81,22 @@ def plan(caller: Caller, spec: JobSpec, *, now: datetime) -> Plan:
         credential=credential,
         hub_credential=hub,
         s3_credential=s3,
-        price_line=price_line,
-        estimate=estimate,
+        price_line=price.line,
+        estimate=price.estimate,
         max_train_steps=steps,
-        ceiling_seconds=ceiling,
-        worst_case=prices.worst_case(usd_per_second=price_line.usd_per_second, seconds=ceiling + MARGIN_SECONDS),
-        warnings=warnings + doubts,
+        ceiling_seconds=price.ceiling_seconds,
+        stop_after_seconds=price.stop_after_seconds,
+        worst_case=price.worst_case,
+        warnings=warnings + doubts + price.warnings,
         parent=_parent(caller, spec),
     )
+
+
+def _credential(caller: Caller, spec: JobSpec) -> Credential:
+    if spec.is_real:
+        return provider.credential_for(caller)
+    rehearsing.require_offered()
+    return rehearsing.credential_for(caller)
 
 
 def _parent(caller: Caller, spec: JobSpec) -> Job | None:
@@ -118,7 +123,7 @@ def _config(caller: Caller, spec: JobSpec) -> tuple[TrainingConfig | None, dict[
     else:
         raise InvalidConfig("No configuration provided.", hint="Send config_name_to_load, or config with SimpleTuner's settings.")
     try:
-        config, left_out = trainingconfigs.portable(trainingconfigs.normalise(given))
+        config, left_out = trainingconfigs.portable(trainingconfigs.normalise(given), goes_to_hub=bool(spec.hub_model_id))
     except trainingconfigs.ConfigProblems as error:
         raise InvalidConfig(str(error), field="config") from None
     problems = trainingconfigs.problems(config)
@@ -259,17 +264,28 @@ def _destination(caller: Caller, spec: JobSpec, own: ProviderSettings) -> tuple[
     )
 
 
-def ceiling_for(asked: int | None, own: ProviderSettings, *, likely_seconds: float) -> int:
-    """Seconds after which the provider itself ends the run: what was asked, else twice what it likely takes at most.
+def _rehearsed_path(version: DatasetVersion | None) -> str:
+    """Nothing leaves this machine, so nobody's consent is needed, and our own trainer does unpack archives."""
+    if version is None:
+        return PackingPath.HOSTED
+    return PackingPath.ARCHIVE if version.size_bytes <= GATE_BYTES else PackingPath.STORAGE
 
-    Raises InvalidInput for a ceiling out of bounds.
-    """
-    longest = min(LONGEST_RUN_SECONDS, (own.max_runtime_minutes or LONGEST_RUN_SECONDS) * 60)
-    if asked is None:
-        return min(longest, max(SHORTEST_CEILING_SECONDS, math.ceil(likely_seconds * 2 / 60) * 60))
-    if not 60 <= asked <= longest:
-        raise InvalidInput(f"max_seconds must lie between 60 and {longest}.", field="max_seconds")
-    return asked
+
+def _rehearsed_destination(caller: Caller, spec: JobSpec) -> str:
+    """What a rehearsal leaves stays here. Raises Refusal where somebody wants its make-believe LoRA elsewhere, NoDestination."""
+    if spec.destination not in ("", Destination.LOCAL) or spec.hub_model_id:
+        raise Refusal(
+            "The result of a rehearsal is kept here and goes nowhere else.",
+            field="destination",
+            hint="Leave both out.",
+        )
+    if not addresses.storage_endpoint(caller.team, provider=Provider.SANDBOX):
+        raise NoDestination(
+            "The sandbox does not know where this server is.",
+            field="destination",
+            hint="An administrator sets SANDBOX_CALLBACK_URL.",
+        )
+    return Destination.LOCAL
 
 
 def describe(plan: Plan) -> str:

@@ -6,11 +6,12 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.models import Job, LaunchIntent
+from billing import services as billing
+from jobs.models import Job, JobProgress, LaunchIntent
 from jobs.models.job import IntentOutcome
 from jobs.replicate.predictions import Prediction
-from jobs.services import ending, logs
-from jobs.states import State, WaitingReason
+from jobs.services import ending, logs, news, rescuing, strays
+from jobs.states import EventWord, State, WaitingReason
 
 log = structlog.get_logger(__name__)
 
@@ -25,21 +26,33 @@ def record(job: Job, prediction: Prediction, *, cause: str, now: datetime | None
         job = _locked(job)
         if not _is_ours(job, prediction):
             return
-        logs.append(job, prediction.logs)
+        if cause != "webhook":  # which was heard when it came, and may be applied again at any time
+            _note_word_of_it(job, now=now)
+        log_grew = bool(logs.append(job, prediction.logs))
         _note_words(job, prediction, now=now)
+        rescuing.take(job, prediction, now=now)
         _move(job, prediction, cause=cause, now=now)
+        news.note(job, prediction, log_grew=log_grew, cause=cause, now=now)
 
 
-def keep_log(job: Job, prediction: Prediction) -> None:
-    """Keep the log that came with this, and nothing else of it: the part of a delivery that is not stored twice."""
+def hear(job: Job, prediction: Prediction, *, now: datetime) -> EventWord:
+    """Keep the log that came with a webhook, and nothing else of it: the part that is not stored twice. Returns its event."""
     with transaction.atomic():
         job = _locked(job)
-        if _is_ours(job, prediction):
-            logs.append(job, prediction.logs)
+        if not _is_ours(job, prediction):
+            return news.word_of(job, prediction, log_grew=False)
+        _note_word_of_it(job, now=now)
+        log_grew = bool(logs.append(job, prediction.logs))
+        return news.hear(job, prediction, log_grew=log_grew, now=now)
+
+
+def _note_word_of_it(job: Job, *, now: datetime) -> None:
+    """Keep when the provider was last heard of this job, whatever it said."""
+    JobProgress.objects.filter(job=job).update(told_at=now)
 
 
 def _locked(job: Job) -> Job:
-    return Job.objects.select_for_update(of=("self",), no_key=True).select_related("team", "hold", "price_line").get(pk=job.pk)
+    return Job.objects.locked(job.pk, "team", "hold", "price_line", "credential")
 
 
 def _is_ours(job: Job, prediction: Prediction) -> bool:
@@ -47,14 +60,21 @@ def _is_ours(job: Job, prediction: Prediction) -> bool:
     if job.prediction_id:
         if job.prediction_id != prediction.id:
             log.error("job.foreign_prediction", team=job.team.slug, job=job.job_id, prediction=prediction.id)
+            strays.note_one(job, prediction, now=timezone.now())
         return job.prediction_id == prediction.id
     if not LaunchIntent.objects.filter(job=job).exists():
         log.error("job.prediction_without_intent", team=job.team.slug, job=job.job_id, prediction=prediction.id)
+        return False
+    if job.is_terminal:
+        # It would run on unseen and be paid by nobody's leave.
+        strays.note_one(job, prediction, now=timezone.now())
         return False
     LaunchIntent.objects.filter(job=job, outcome=IntentOutcome.OPEN).update(outcome=IntentOutcome.CREATED, is_settled=True)
     created = prediction.created_at or timezone.now()
     Job.objects.filter(pk=job.pk).update(prediction_id=prediction.id, created_at_provider=created, waiting_reason=WaitingReason.NONE)
     job.refresh_from_db()
+    if job.hold is not None:
+        billing.identify(job.hold, provider_reference=prediction.id, provider_account=job.credential.account_username)
     return True
 
 
@@ -65,11 +85,6 @@ def _note_words(job: Job, prediction: Prediction, *, now: datetime) -> None:
         if not prediction.is_known:
             job.events.create(cause="provider", at=now, detail=f"The provider uses a word that we do not know: {prediction.status}"[:500])
             log.error("job.unknown_status", team=job.team.slug, job=job.job_id, reason=prediction.status)
-    if prediction.data_removed and job.provider_forgot_at is None:
-        Job.objects.filter(pk=job.pk).update(provider_forgot_at=now)
-    if prediction.is_terminal and prediction.shows_logs and not prediction.data_removed and job.archived_at is None:
-        # Full log and output are here now; nothing of them depends on the provider's memory any more.
-        Job.objects.filter(pk=job.pk).update(archived_at=now)
 
 
 def _move(job: Job, prediction: Prediction, *, cause: str, now: datetime) -> None:

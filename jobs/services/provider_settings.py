@@ -3,6 +3,7 @@
 Source: SimpleTuner docs, documentation/experimental/cloud/REPLICATE.md and OPERATIONS_TUTORIAL.md.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit, credentials
+from accounts.addresses import problem_with_public_url
 from accounts.callers import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Credential, CredentialKind, Team
@@ -22,8 +24,8 @@ from billing import documented, prices
 from billing.models import LimitAction, LimitPeriodKind
 from jobs import settingkeys
 from jobs.models import ProviderSettings, Trainer
-from jobs.services import catalogue, planning, provider
-from jobs.services.addresses import problem_with_public_url
+from jobs.models.catalogue import MOST_RETRIES, AddressMode
+from jobs.services import catalogue, planning, pricing, provider
 from jobs.settingkeys import Check, flag, whole
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,7 @@ def read(team: Team) -> dict[str, Any]:
         "webhook_url": own.webhook_url or None,
         "webhook_require_signature": own.webhook_require_signature,
         "webhook_allowed_ips": own.webhook_allowed_ips,
+        "webhook_address_mode": own.webhook_address_mode,
         "webhook_rate_limit_max": own.webhook_rate_limit_max,
         "webhook_rate_limit_window": own.webhook_rate_limit_window,
         "webhook_sends_logs": own.webhook_sends_logs,
@@ -70,6 +73,7 @@ def read(team: Team) -> dict[str, Any]:
         "s3_delivery": own.s3_delivery,
         "preferences": own.preferences,
         "max_runtime_minutes": own.max_runtime_minutes,
+        "retries_platform_faults": own.retries_platform_faults,
         "org_id": None,
         "api_base_url": None,
     }
@@ -141,6 +145,19 @@ def save_advanced(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     return advanced(caller.team)
 
 
+def environment() -> dict[str, str]:
+    """What this server's environment says of proxies, in the order in which it counts, without passwords; "" for what is not set."""
+    said = {name: os.environ.get(name.lower()) or os.environ.get(name, "") for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")}
+    return {name: _without_password(value) for name, value in said.items()}
+
+
+def _without_password(url: str) -> str:
+    try:
+        return settingkeys.masked(url)
+    except ValueError:
+        return "(…)"
+
+
 # --- Checks -----------------------------------------------------------------------------------------------
 
 
@@ -182,6 +199,7 @@ def _checks(own: ProviderSettings) -> dict[str, Check]:
         "webhook_url": _public(settingkeys.base_url),
         "webhook_require_signature": flag,
         "webhook_allowed_ips": settingkeys.networks,
+        "webhook_address_mode": settingkeys.one_of(AddressMode.values),
         "webhook_rate_limit_max": whole(1, 10_000),
         "webhook_rate_limit_window": whole(1, 3_600),
         "webhook_sends_logs": flag,
@@ -204,7 +222,8 @@ def _checks(own: ProviderSettings) -> dict[str, Check]:
         "s3_output_path": _output_path,
         "s3_delivery": lambda key, value: _delivery(own, key, value),
         "preferences": settingkeys.plain_object,
-        "max_runtime_minutes": whole(1, planning.LONGEST_RUN_SECONDS // 60),
+        "retries_platform_faults": whole(0, MOST_RETRIES),
+        "max_runtime_minutes": whole(1, min(pricing.LONGEST_RUN_SECONDS // 60, settings.MAX_RUNTIME_MINUTES)),
         **dict.fromkeys(FOREIGN, _foreign),
     }
 
@@ -326,6 +345,25 @@ def _delivery(own: ProviderSettings, key: str, value: Any) -> tuple[dict[str, An
     return place, secret
 
 
+def bucket_for_test(team: Team, given: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """A bucket and its pair of keys, checked: what is given, and what the team has saved for the rest. Raises InvalidInput."""
+    if unknown := settingkeys.refuse_unknown(given, [*_DELIVERY, "secret_access_key"]):
+        raise _all_in_one(unknown)
+    own = provider.settings_of(team)
+    asked = {**own.s3_delivery, **{name: value for name, value in given.items() if value is not None}}
+    if not asked:
+        raise InvalidInput("No bucket is saved, and none is given.", field="bucket")
+    try:
+        checked = _delivery(own, "s3_delivery", asked)
+    except InvalidInput as refusal:
+        # The same words, about a body that has the fields at its top.
+        field = (refusal.field or "").removeprefix("s3_delivery.")
+        raise InvalidInput(refusal.detail.replace("s3_delivery.", ""), field=field) from refusal
+    place, secret = checked or ({}, "")
+    kept = _s3_credential(team)
+    return place, place["access_key_id"], secret or (kept.reveal().partition(":")[2] if kept else "")
+
+
 def _bucket(key: str, value: Any) -> str:
     given = settingkeys.text(key, value)
     if not settingkeys.BUCKET.fullmatch(given):
@@ -379,9 +417,15 @@ def _keep(caller: Caller, own: ProviderSettings, checked: dict[str, Any]) -> Non
 
 
 def _keep_s3(caller: Caller, place: dict[str, Any], secret: str) -> None:
-    """Keep the pair of keys as the team's S3 credential, or remove it with the bucket."""
-    if secret:
-        pair = f"{place['access_key_id']}:{secret}"
+    """Keep the pair of keys with its place as the team's S3 credential, or remove it with the bucket.
+
+    Jobs keep the pair that they were admitted with, and with it the place: another place is another credential.
+    """
+    kept = _s3_credential(caller.team)
+    pair = f"{place['access_key_id']}:{secret}" if secret else ""
+    if not pair and place and kept is not None and kept.details != place:
+        pair = kept.reveal()
+    if pair:
         credentials.save(team=caller.team, kind=CredentialKind.S3, secret=pair, by=caller.user, caller=caller, details=place)
-    elif not place and (kept := _s3_credential(caller.team)):
+    elif not place and kept is not None:
         credentials.remove(kept, by=caller.user, caller=caller)

@@ -11,21 +11,23 @@ from jobs.models import Job, ProviderUpload, ResultDelivery
 from jobs.models.job import Destination
 from jobs.models.results import ArtifactKind, DeliveryState
 from jobs.replicate.gateway import Gateway, ReplicateError
-from jobs.services import dataflow, polling, provider
+from jobs.services import accountwatch, dataflow, deliveries, polling, provider, rescuing, storage_quotas
+from jobs.services.deliveries import LAST_FILES
 from jobs.services.leases import lease
 from jobs.states import TERMINAL, State
 from jobs.storage import keys
 
 log = structlog.get_logger(__name__)
 
-# A trainer's last file may still be on its way when the provider says that the run has ended.
-LAST_FILES = timedelta(seconds=10)
 TRY_AGAIN_AFTER = timedelta(seconds=30)
+# What the provider will forget is not waited for longer than an account that failed must rest.
+ASK_AGAIN_AFTER = timedelta(seconds=5)
+MOST_AT_ONCE = 200
 
 
 def archive(job: Job) -> None:
     """Bring home what the provider will forget, then clean up behind the job. Safe to repeat at any time."""
-    if job.archived_at is None and job.provider_forgot_at is None and job.prediction_id:
+    if job.archived_at is None and job.provider_forgot_at is None and job.prediction_id and not _is_resting(job):
         polling.poll(job, cause="archive")
     with lease(job) as ours:
         if not ours:
@@ -33,6 +35,7 @@ def archive(job: Job) -> None:
         job.refresh_from_db()
         if not job.is_terminal or job.cleaned_up_at is not None:
             return
+        is_rescued = _rescue(job)
         now = timezone.now()
         if not _deliver(job, now=now):
             Job.objects.filter(pk=job.pk).update(try_after=now + LAST_FILES)
@@ -42,28 +45,44 @@ def archive(job: Job) -> None:
         if not _delete_copy(job, now=now):
             Job.objects.filter(pk=job.pk).update(try_after=now + TRY_AGAIN_AFTER)
             return
+        if not is_rescued:
+            Job.objects.filter(pk=job.pk).update(try_after=now + ASK_AGAIN_AFTER)
+            return
         Job.objects.filter(pk=job.pk).update(cleaned_up_at=now)
         log.info("job.cleaned_up", team=job.team.slug, job=job.job_id)
 
 
 def uncleaned(*, now: datetime) -> list[Job]:
-    """Ended jobs behind which nobody has cleaned up yet."""
-    ended = Job.objects.filter(state__in=TERMINAL, cleaned_up_at=None).unleased(now=now)
-    return list(ended.order_by("ended_at")[:200])
+    """Ended jobs behind which nobody has cleaned up yet: first those of whom the provider has something that we have not.
+
+    Longest ended first, since the provider forgets in that order, and not behind any number of others.
+    """
+    ended = Job.objects.filter(state__in=TERMINAL, cleaned_up_at=None).unleased(now=now).order_by("ended_at")
+    unrescued = list(ended.unrescued()[: 5 * MOST_AT_ONCE])
+    return unrescued + list(ended.exclude(pk__in=[job.pk for job in unrescued])[:MOST_AT_ONCE])
+
+
+def _is_resting(job: Job) -> bool:
+    return accountwatch.resting_until(team=job.team, credential=job.credential, now=timezone.now()) is not None
+
+
+def _rescue(job: Job) -> bool:
+    """Fetch what lies in files at the provider; True when nothing is left there that we have not."""
+    rescuing.fetch_files(job)
+    return not job.prediction_id or rescuing.conclude(job, now=timezone.now())
 
 
 def _deliver(job: Job, *, now: datetime) -> bool:
-    """Say of each delivery whether it arrived; True when there is nothing more to wait for."""
+    """Say of each delivery to us whether it arrived, and have the others looked at; True when there is nothing more to wait for."""
     is_over = True
-    for delivery in job.result_deliveries.filter(state__in=[DeliveryState.WAITING, DeliveryState.DELIVERING]):
+    for delivery in job.result_deliveries.filter(state=DeliveryState.WAITING):
         if job.state != State.COMPLETED:
             _close(delivery, DeliveryState.FAILED, error="The run did not complete.")
         elif delivery.destination == Destination.LOCAL:
             is_over = _receive(job, delivery, now=now) and is_over
         else:
-            # What lies in somebody else's storage we have not looked at: the trainer's word is all there is.
-            delivery.receipt = {"said_by_trainer": job.output_url}
-            _close(delivery, DeliveryState.REPORTED)
+            # What lies in somebody else's storage may take hours to look at, and nothing here waits for that.
+            deliveries.begin(delivery, now=now)
     return is_over
 
 
@@ -79,6 +98,7 @@ def _receive(job: Job, delivery: ResultDelivery, *, now: datetime) -> bool:
             "weights": [{"key": item.key, "sha256": item.sha256, "size_bytes": item.size_bytes} for item in weights],
         }
         _close(delivery, DeliveryState.DELIVERED, now=now)
+        storage_quotas.tell_of_result(job)
         return True
     if job.ended_at and now < job.ended_at + LAST_FILES:
         return False

@@ -1,12 +1,13 @@
-"""Asking the provider at once about a team's active jobs, in a request that somebody waits for."""
+"""Asking the provider at once about a team's jobs and for new ones, in a request that somebody waits for."""
 
 import time
 from dataclasses import dataclass
 
 from accounts.callers import Caller
+from accounts.roles import Right
 from jobs import tasks
 from jobs.models import Job
-from jobs.services import polling
+from jobs.services import importing, polling
 
 # A client waits 30 seconds at most; one call may wait for as long as the team's time-out says.
 BUDGET_SECONDS = 8.0
@@ -27,6 +28,24 @@ class Refreshed:
             return "No active job is at Replicate."
         text = f"Refreshed {_jobs(self.asked)} from Replicate, {self.updated} changed."
         return text + (f" {_jobs(self.left)} follow in the background." if self.left else "")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """How many jobs are new and how many of the known ones moved on, and both in a sentence."""
+
+    synced: int
+    updated: int
+    message: str
+
+
+def sync(caller: Caller) -> Synced:
+    """Refresh the team's active jobs, then look for runs that were started elsewhere on its own account."""
+    caller.require(Right.SUBMIT, permission="job.submit")
+    refreshed = refresh(caller)
+    discovered = importing.discover(caller)
+    said = [sentence.rstrip(".") for sentence in (discovered.message, refreshed.message)]
+    return Synced(synced=len(discovered.jobs), updated=refreshed.updated, message=". ".join(said) + ".")
 
 
 def _jobs(count: int) -> str:

@@ -10,10 +10,11 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from accounts import credentials
-from jobs.models import Blob, DatasetFile, IdempotencyKey, Job, LogChunk
+from accounts import credentials, pacing, retention
+from jobs.models import Blob, DatasetFile, IdempotencyKey, Job, LogChunk, ResultDelivery
+from jobs.models.results import DeliveryState
 from jobs.services import dataflow
-from jobs.services.submission import KEY_LIFETIME
+from jobs.services.repeats import KEY_LIFETIME
 from jobs.states import ACTIVE, TERMINAL
 from jobs.storage import multipart
 
@@ -24,19 +25,32 @@ PACKING_LIFETIME = timedelta(days=1)
 
 
 def tidy() -> None:
-    """Remove what has outlived its use. Money, audit, events and artifacts are never touched."""
+    """Remove what has outlived its use. Money, events and artifacts are never touched, the audit trail only by its retention setting."""
     now = timezone.now()
     IdempotencyKey.objects.filter(created_at__lt=now - KEY_LIFETIME).delete()
     old = now - timedelta(days=settings.LOG_RETENTION_DAYS)
     chunks, _ = LogChunk.objects.filter(job__state__in=TERMINAL, job__ended_at__lt=old).delete()
-    needed = Job.objects.filter(Q(state__in=ACTIVE) | Q(cleaned_up_at=None))
+    # A delivery elsewhere is looked at with the job's own keys, also after the job was cleaned up behind.
+    looked_for = Exists(ResultDelivery.objects.filter(job=OuterRef("pk"), state=DeliveryState.DELIVERING))
+    needed = Job.objects.filter(Q(state__in=ACTIVE) | Q(cleaned_up_at=None) | looked_for)
     wiped = credentials.wipe_removed(
         still_needed={pk for row in needed.values_list("credential", "hub_credential", "s3_credential") for pk in row if pk}
     )
     blobs = _drop_unused_blobs(now)
     uploads = multipart.tidy(now)
     archives = dataflow.forget_abandoned(before=now - PACKING_LIFETIME)
-    log.info("tidied", log_chunks=chunks, credentials=wiped, blobs=blobs, uploads=uploads, archives=archives)
+    counts = pacing.forget(before=now)
+    lines = retention.cut_due(now=now)
+    log.info(
+        "tidied",
+        log_chunks=chunks,
+        credentials=wiped,
+        blobs=blobs,
+        uploads=uploads,
+        archives=archives,
+        pace_counts=counts,
+        audit_lines=lines,
+    )
 
 
 def _drop_unused_blobs(now: datetime) -> int:

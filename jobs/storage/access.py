@@ -5,10 +5,11 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from jobs.models import Job, StorageKey
-from jobs.storage import signatures
+from jobs.storage import pace, signatures
 from jobs.storage.errors import AccessDenied, InvalidName, KeyEnded, NameTooLong, NoSuchKey, UnknownKey
 from jobs.storage.keys import OUTPUTS
 from jobs.storage.signatures import UNSIGNED, ChunkSigner
@@ -62,13 +63,17 @@ def check_name(name: str) -> None:
 
 
 def by_signature(request: HttpRequest, *, now: datetime) -> Grant:
-    """The key pair that the request is signed with. Raises UnknownKey, KeyEnded and what `signatures` raises."""
-    claim = signatures.read(request)
-    pair = StorageKey.objects.select_related("job__team").filter(access_key=claim.access_key).first()
-    if pair is None:
-        raise UnknownKey("The access key is not known here.")
-    signer = signatures.verify(claim, request, secret=pair.secret, now=now)
-    return Grant(_usable(pair, now=now), claim.payload, signer)
+    """The key pair that the request is signed with. Raises UnknownKey, KeyEnded, SlowDown and what `signatures` raises."""
+    with pace.counting_strangers(request):
+        claim = signatures.read(request)
+        pair = _pairs().filter(access_key=claim.access_key).first()
+        if pair is None:
+            raise UnknownKey("The access key is not known here.")
+    with pace.counting_strangers(request, team=pair.job.team):
+        signer = signatures.verify(claim, request, secret=pair.secret, now=now)
+        _require_usable(pair, now=now)
+    pace.count_key(request, pair)
+    return Grant(pair, claim.payload, signer)
 
 
 def has_token(request: HttpRequest) -> bool:
@@ -76,19 +81,29 @@ def has_token(request: HttpRequest) -> bool:
 
 
 def by_token(request: HttpRequest, *, name: str, now: datetime) -> Grant:
-    """The key pair of the job that begins `name`, whose secret the request carries in a header. Raises UnknownKey, KeyEnded."""
+    """The key pair of the job that begins `name`, whose secret the request carries in a header.
+
+    Raises UnknownKey, KeyEnded, TooManyRequests.
+    """
     token = next(request.headers[header] for header in TOKEN_HEADERS if header in request.headers)
-    pairs = StorageKey.objects.select_related("job__team").filter(job__job_id=name.partition("/")[0], bucket=OUTPUTS)
-    for pair in pairs:
-        if hmac.compare_digest(pair.secret.encode(), token.encode()):
-            return Grant(_usable(pair, now=now))
-    raise UnknownKey(
-        "The upload token is not valid for this job.", hint="The path begins with the job's id, and the token is its key's secret."
-    )
+    pairs = _pairs().filter(job__job_id=name.partition("/")[0], bucket=OUTPUTS)
+    pair = next((pair for pair in pairs if hmac.compare_digest(pair.secret.encode(), token.encode())), None)
+    with pace.counting_strangers(request):
+        if pair is None:
+            raise UnknownKey(
+                "The upload token is not valid for this job.", hint="The path begins with the job's id, and the token is its key's secret."
+            )
+        _require_usable(pair, now=now)
+    pace.count_key(request, pair)
+    return Grant(pair)
 
 
-def _usable(pair: StorageKey, *, now: datetime) -> StorageKey:
+def _pairs() -> QuerySet[StorageKey]:
+    """Key pairs with all that is asked of them at the door."""
+    return StorageKey.objects.select_related("job__team__provider_settings")
+
+
+def _require_usable(pair: StorageKey, *, now: datetime) -> None:
     """Raises KeyEnded. Asked only after the secret was proven, so that strangers learn nothing about a key's life."""
     if pair.revoked_at is not None or pair.expires_at <= now:
         raise KeyEnded("This key pair is no longer valid: its job has ended, or its time is over.")
-    return pair

@@ -17,7 +17,7 @@ from accounts.callers import Caller
 from accounts.permissions import needs
 from accounts.roles import Right, Role
 from jobs.models import Artifact, Job
-from jobs.storage import access, listing, objects, s3, serving
+from jobs.storage import access, listing, objects, pace, s3, serving
 from jobs.storage.access import Grant
 from jobs.storage.body import Body
 from jobs.storage.errors import AccessDenied, MethodNotAllowed, NoSuchKey
@@ -44,6 +44,11 @@ class ForCallers(APIView):
     permission_classes = [needs(Right.READ, permission="job.view.all")]
     content_negotiation_class = AlwaysJSON
     schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        with pace.counting_strangers(request._request):
+            super().initial(request, *args, **kwargs)
+        pace.count_reader(request._request, cast(Caller, request.auth))
 
     def get(self, request: Request, bucket: str = "", name: str = "") -> HttpResponseBase:
         jobs = visible_jobs(cast(Caller, request.auth))

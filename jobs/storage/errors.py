@@ -149,6 +149,14 @@ class NotOffered(StorageRefusal):
     word = "NotImplemented"
 
 
+class SlowDown(StorageRefusal):
+    """Too fast. S3's clients know the word, wait and ask again."""
+
+    code = "rate_limit_exceeded"
+    status = 503
+    word = "SlowDown"
+
+
 class StorageFull(StorageRefusal):
     code = "disk_full"
     status = 507

@@ -103,30 +103,41 @@ def keep(
     The lock on the key pair lets a job's files in one by one, and none after the pair was revoked. `finish` runs in
     the same transaction. Raises KeyEnded, PreconditionFailed, StorageFull, InvalidName.
     """
-    job = pair.job
     with staged, transaction.atomic():
         lock(pair)
-        old = job.artifacts.filter(key=key).first()
-        if old and only_if_absent:
+        if only_if_absent and pair.job.artifacts.filter(key=key).exists():
             raise PreconditionFailed("There is an object of that name already.")
-        stored_as = staged.place(f"{job.team.slug}/{job.job_id}/{key}")
-        artifact, _ = job.artifacts.update_or_create(
-            key=key,
-            defaults={
-                "kind": kind_of(key),
-                "size_bytes": arrival.size,
-                "sha256": arrival.sha256,
-                "etag": arrival.etag,
-                "content_type": arrival.content_type,
-                "metadata": arrival.metadata,
-                "stored_as": stored_as,
-                "stored_at": timezone.now(),
-            },
-        )
+        artifact = _place(pair.job, key, staged, arrival)
         finish()
-        if old and old.stored_as != stored_as:
-            transaction.on_commit(lambda: files.remove(old.stored_as), robust=True)
-        _tell_of_first(job, artifact)
+    return artifact
+
+
+def store(job: Job, key: str, staged: Staged, arrival: Arrival) -> Artifact:
+    """Keep a file that we fetched ourselves as an artifact. Raises StorageFull, InvalidName."""
+    with staged, transaction.atomic():
+        return _place(job, key, staged, arrival)
+
+
+def _place(job: Job, key: str, staged: Staged, arrival: Arrival) -> Artifact:
+    """Put the staged file in its place and write its row, in the caller's transaction."""
+    old = job.artifacts.filter(key=key).first()
+    stored_as = staged.place(f"{job.team.slug}/{job.job_id}/{key}")
+    artifact, _ = job.artifacts.update_or_create(
+        key=key,
+        defaults={
+            "kind": kind_of(key),
+            "size_bytes": arrival.size,
+            "sha256": arrival.sha256,
+            "etag": arrival.etag,
+            "content_type": arrival.content_type,
+            "metadata": arrival.metadata,
+            "stored_as": stored_as,
+            "stored_at": timezone.now(),
+        },
+    )
+    if old and old.stored_as != stored_as:
+        transaction.on_commit(lambda: files.remove(old.stored_as), robust=True)
+    _tell_of_first(job, artifact)
     log.info("artifact.received", team=job.team.slug, job=job.job_id, bytes=artifact.size_bytes, kind=artifact.kind)
     return artifact
 
@@ -139,6 +150,10 @@ def delete(pair: StorageKey, key: str) -> None:
         if artifact is not None:
             artifact.delete()
             files.remove(artifact.stored_as)
+            audit.record(
+                team=pair.job.team, event_type="job.artifact_deleted", action=f"The trainer deleted the result file {key}",
+                target_type="job", target_id=pair.job.job_id, before={"sha256": artifact.sha256, "size_bytes": artifact.size_bytes},
+            )  # fmt: skip
 
 
 def lock(pair: StorageKey) -> None:

@@ -29,7 +29,10 @@ def response(root: Element, *, status: int = 200) -> HttpResponse:
 def error(request: HttpRequest, refusal: Refusal) -> HttpResponse:
     """A refusal in S3's words."""
     word = getattr(refusal, "word", "InvalidRequest")
-    return error_answer(request, word=word, message=f"{refusal.detail} {refusal.hint}".strip(), status=refusal.status)
+    answer = error_answer(request, word=word, message=f"{refusal.detail} {refusal.hint}".strip(), status=refusal.status)
+    if "retry_after" in refusal.details:
+        answer["Retry-After"] = str(refusal.details["retry_after"])
+    return answer
 
 
 def error_answer(request: HttpRequest, *, word: str, message: str, status: int) -> HttpResponse:

@@ -25,11 +25,17 @@ CAUSES = {
     "search": _("found at the provider"),
     "webhook": _("webhook"),
     "poll": _("asked the provider"),
+    "sync": _("asked by a person"),
     "archive": _("asked the provider"),
     "cancel": _("cancelled"),
     "person": _("a person"),
+    "approval": _("approved"),
+    "rejection": _("rejected"),
+    "expiry": _("nobody approved it in time"),
     "provider": _("the provider"),
     "watchdog": _("stop time"),
+    "rule": _("the team's rule"),
+    "trainer": _("the trainer itself"),
 }
 
 
@@ -49,6 +55,20 @@ def money(micros: int | None) -> SafeString | str:
     if micros is None:
         return "—"
     return format_html('<data class="number" value="{0}" title="{0} USD">{1}</data>', f"{as_number(micros):f}", dollars(micros))
+
+
+@register.filter
+def exact(micros: int | None) -> str:
+    """Micro-dollars to the last digit; a dash for None."""
+    return "—" if micros is None else _currency(as_number(micros))
+
+
+@register.filter
+def rate(usd: Decimal) -> str:
+    """A price by time in US dollars, with all decimals that it has and two at least."""
+    exact = usd.normalize()
+    decimals = max(2, -int(exact.as_tuple().exponent))
+    return _currency(exact.quantize(Decimal(1).scaleb(-decimals)))
 
 
 def _currency(amount: Decimal) -> str:

@@ -1,5 +1,7 @@
 """The administration: every page of this app opens, shows no secret, and changes leave an audit line."""
 
+import csv
+import io
 from datetime import timedelta
 
 import pytest
@@ -13,15 +15,36 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, credentials
+from accounts import audit, credentials, teams
 from accounts.admin import ReadOnlyAdmin
-from accounts.models import APIToken, AuditLine, Credential, Invite, Membership, Team, User
+from accounts.models import (
+    APIToken,
+    AuditAnchor,
+    AuditForwarding,
+    AuditHead,
+    AuditLine,
+    Credential,
+    DismissedHint,
+    FormerSlug,
+    Invite,
+    Letter,
+    Membership,
+    PaceCount,
+    Team,
+    User,
+)
 from accounts.roles import Role
+from tests.accounts.test_audit import tamper
 from tests.factories import PASSWORD, CredentialFactory, MembershipFactory, TeamFactory, UserFactory, make_token
+from tests.jobs.ready import caller_of
+from tests.signing_in import sign_in
 
 pytestmark = pytest.mark.django_db
 
-OURS = [User, Team, Membership, Invite, APIToken, Credential, AuditLine, EmailAddress, Authenticator]
+OURS = [
+    *(User, Team, FormerSlug, Membership, Invite, Letter, APIToken, Credential, AuditLine, AuditAnchor, AuditForwarding),
+    *(EmailAddress, Authenticator),
+]
 EDITED = [User, Team]
 PLANTED = "pLaNtEd0SeCrEt"
 
@@ -49,6 +72,11 @@ def filled():
         team=membership.team, email="new@example.com", secret_hash=f"hash-{PLANTED}", expires_at=timezone.now() + timedelta(days=7)
     )
     audit.record(team=membership.team, event_type="token.saved", action="x", before={"api_token": PLANTED}, after={"password": PLANTED})
+    last = membership.team.audit_lines.order_by("-sequence").first()
+    AuditAnchor.objects.create(team=membership.team, sequence=last.sequence, hash=last.hash, at=timezone.now())
+    AuditForwarding.objects.create(team=membership.team, webhook_url=f"https://siem.example.com/{PLANTED}", auth_token=PLANTED)
+    FormerSlug.objects.create(team=membership.team, slug="before")
+    Letter.objects.create(person=membership.user, team=membership.team, event="maker_left")
     EmailAddress.objects.create(user=membership.user, email=membership.user.email)
     Authenticator.objects.create(user=membership.user, type="totp", data={"secret": PLANTED})
     return [PLANTED, plain[11:], token.secret_hash, credential.fingerprint]
@@ -58,17 +86,17 @@ def page(model, name, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
 
 
-def test_every_model_of_this_app_has_a_page_but_the_chains_ends():
+def test_every_model_of_this_app_has_a_page_but_the_chains_ends_hints_and_nameless_counts():
     registered = {model for model in admin.site._registry if model._meta.app_label == "accounts"}
 
-    assert registered == {*apps.get_app_config("accounts").get_models()} - {apps.get_model("accounts.AuditHead")}
+    assert registered == {*apps.get_app_config("accounts").get_models()} - {AuditHead, DismissedHint, PaceCount}
     assert {model for model in OURS if model not in admin.site._registry} == set()
 
 
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
 @pytest.mark.parametrize("who", ["superuser", "support"])
 def test_every_page_opens_and_shows_no_secret(client, request, filled, model, who):
-    client.force_login(request.getfixturevalue(who))
+    sign_in(client, request.getfixturevalue(who))
     row = model._default_manager.order_by("pk").first()
     pages = [
         page(model, "changelist"),
@@ -94,7 +122,7 @@ def test_the_secrets_were_there_to_be_shown(filled):
 
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
 def test_filters_and_dates_of_every_list_work(client, superuser, filled, model):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     options = admin.site._registry[model]
     queries = [f"?{options.date_hierarchy}__year=2026"] if options.date_hierarchy else []
     for name in options.list_filter:
@@ -109,7 +137,7 @@ def test_filters_and_dates_of_every_list_work(client, superuser, filled, model):
 
 @pytest.mark.parametrize("model", [model for model in OURS if model not in [*EDITED, Credential]], ids=lambda model: model.__name__)
 def test_what_services_write_cannot_be_edited(client, superuser, filled, model):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     row = model._default_manager.order_by("pk").first()
     before = model._default_manager.values().order_by("pk")[:]
     before = list(before)
@@ -127,7 +155,7 @@ def test_what_services_write_cannot_be_edited(client, superuser, filled, model):
 
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
 def test_staff_without_more_look_and_do_not_touch(client, support, filled, model):
-    client.force_login(support)
+    sign_in(client, support)
     row = model._default_manager.order_by("pk").first()
     assert client.get(page(model, "change", row.pk)).status_code == 200
 
@@ -141,7 +169,7 @@ def test_staff_without_more_look_and_do_not_touch(client, support, filled, model
 
 
 def test_members_who_are_no_staff_do_not_get_in(client):
-    client.force_login(MembershipFactory(role=Role.OWNER).user)
+    sign_in(client, MembershipFactory(role=Role.OWNER).user)
 
     assert client.get(reverse("admin:index")).status_code in {302, 403}
     assert client.get(page(Team, "changelist")).status_code in {302, 403}
@@ -167,7 +195,7 @@ def test_a_list_costs_as_many_queries_with_three_rows_as_with_one(client, superu
             expires_at=timezone.now(),
         )
 
-    client.force_login(superuser)
+    sign_in(client, superuser)
     add_row()
     client.get(page(model, "changelist"))
     with CaptureQueriesContext(connection) as one:
@@ -178,11 +206,12 @@ def test_a_list_costs_as_many_queries_with_three_rows_as_with_one(client, superu
     with django_assert_num_queries(len(one)):
         answer = client.get(page(model, "changelist"))
 
-    assert answer.context["cl"].result_count == 3
+    # Who looks here signed in first, and that is a line as well.
+    assert answer.context["cl"].result_count == (4 if model is AuditLine else 3)
 
 
 def test_chosen_tokens_are_revoked_with_an_audit_line(client, superuser):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     token, _ = make_token()
     other, _ = make_token()
 
@@ -196,7 +225,7 @@ def test_chosen_tokens_are_revoked_with_an_audit_line(client, superuser):
 
 
 def test_staff_without_more_cannot_revoke(client, support):
-    client.force_login(support)
+    sign_in(client, support)
     token, _ = make_token()
 
     client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk]})
@@ -206,7 +235,7 @@ def test_staff_without_more_cannot_revoke(client, support):
 
 
 def test_a_credential_goes_in_and_never_comes_out(client, superuser):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     team = TeamFactory()
     asked = {"team": team.pk, "kind": "replicate", "name": "api_token", "new_secret": "r8_" + PLANTED}
 
@@ -230,7 +259,7 @@ def test_a_credential_goes_in_and_never_comes_out(client, superuser):
     ],
 )
 def test_a_credential_that_cannot_be_one_goes_back_to_the_form(client, superuser, wrong, field):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     asked = {"team": TeamFactory().pk, "kind": "replicate", "name": "api_token", "new_secret": "r8_" + PLANTED} | wrong
     if wrong == {"user": "own"}:
         asked["user"] = superuser.pk
@@ -243,7 +272,7 @@ def test_a_credential_that_cannot_be_one_goes_back_to_the_form(client, superuser
 
 
 def test_chosen_credentials_are_offered_no_more(client, superuser):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     credential = CredentialFactory()
 
     client.post(page(Credential, "changelist"), {"action": "remove", "_selected_action": [credential.pk]})
@@ -253,12 +282,12 @@ def test_chosen_credentials_are_offered_no_more(client, superuser):
 
 
 def test_a_team_and_its_members_are_changed_with_audit_lines(client, superuser):
-    client.force_login(superuser)
+    sign_in(client, superuser)
     team = TeamFactory()
     stays, leaves = (MembershipFactory(team=team, role=Role.RESEARCHER) for _ in range(2))
     joins = UserFactory()
     rows = [
-        {"id": stays.pk, "user": stays.user.pk, "role": "lead"},
+        {"id": stays.pk, "user": stays.user.pk, "role": "owner"},
         {"id": leaves.pk, "user": leaves.user.pk, "role": "researcher", "DELETE": "on"},
         {"id": "", "user": joins.pk, "role": "viewer"},
     ]
@@ -268,8 +297,8 @@ def test_a_team_and_its_members_are_changed_with_audit_lines(client, superuser):
         "time_zone": "UTC",
         "first_weekday": 0,
         "shows_details": "on",
-        "suspended_at_0": "",
-        "suspended_at_1": "",
+        "credential_days": 90,
+        "credential_warning_percent": 75,
     }
     asked |= {"memberships-TOTAL_FORMS": 3, "memberships-INITIAL_FORMS": 2}
     asked |= {f"memberships-{number}-{name}": value for number, row in enumerate(rows) for name, value in (row | {"team": team.pk}).items()}
@@ -277,19 +306,79 @@ def test_a_team_and_its_members_are_changed_with_audit_lines(client, superuser):
     answer = client.post(page(Team, "change", team.pk), asked)
 
     assert answer.status_code == 302
-    assert set(team.memberships.values_list("user", "role")) == {(stays.user.pk, "lead"), (joins.pk, "viewer")}
+    assert set(team.memberships.values_list("user", "role")) == {(stays.user.pk, "owner"), (joins.pk, "viewer")}
     told = AuditLine.objects.filter(team=team).order_by("sequence").values_list("event_type", "target_id", "before", "after")
     assert list(told) == [
         ("team.updated", str(team.pk), {"name": team.name}, {"name": "Renamed"}),
-        ("user.level.changed", str(stays.user.pk), {"role": "researcher"}, {"role": "lead"}),
+        ("user.level.changed", str(stays.user.pk), {"role": "researcher"}, {"role": "owner"}),
         ("user.level.changed", str(leaves.user.pk), {"role": "researcher"}, {"role": None}),
         ("user.level.changed", str(joins.pk), {"role": None}, {"role": "viewer"}),
     ]
     assert audit.verify(team).valid
 
 
-def test_a_person_is_made_changed_and_given_a_password_with_audit_lines(client, superuser):
+@pytest.mark.parametrize("left", ["researcher", "deactivated owner"])
+def test_the_administration_leaves_no_team_without_an_owner(client, superuser, left):
     client.force_login(superuser)
+    member = MembershipFactory(user=UserFactory(is_active=left == "researcher"))
+    role = "researcher" if left == "researcher" else "owner"
+    asked = {"name": "Team", "slug": member.team.slug, "time_zone": "UTC", "first_weekday": 0, "credential_days": 90}
+    asked |= {"credential_warning_percent": 75, "memberships-TOTAL_FORMS": 1, "memberships-INITIAL_FORMS": 1}
+    row = {"id": member.pk, "team": member.team.pk, "user": member.user.pk, "role": role}
+    asked |= {f"memberships-0-{name}": value for name, value in row.items()}
+
+    answer = client.post(page(Team, "change", member.team.pk), asked)
+
+    assert (answer.status_code, "A team needs an owner who can sign in." in answer.content.decode()) == (200, True)
+    assert not AuditLine.objects.filter(team=member.team).exists()
+
+
+def act_on(client, team, action, reason=""):
+    asked = {"action": action, "reason": reason, "_selected_action": [team.pk]}
+    answer = client.post(page(Team, "changelist"), asked, follow=True).content.decode()
+    team.refresh_from_db()
+    return answer
+
+
+def test_staff_suspend_and_release_with_a_reason(client, superuser):
+    client.force_login(superuser)
+    team = MembershipFactory().team
+
+    silent = act_on(client, team, "suspend", " ")
+    was_suspended = team.is_suspended
+    act_on(client, team, "suspend", "unpaid")
+    suspended = (team.is_suspended, team.suspension_reason)
+    act_on(client, team, "suspend", "again")
+    act_on(client, team, "release", "paid")
+
+    assert ("Say why" in silent, was_suspended, suspended, team.is_suspended) == (True, False, (True, "unpaid"), False)
+    lines = AuditLine.objects.filter(team=team).order_by("sequence").values_list("event_type", "actor", "reason")
+    assert list(lines) == [("team.suspended", superuser.username, "unpaid"), ("team.released", superuser.username, "paid")]
+
+
+def test_staff_without_more_suspend_nobody(client, support):
+    client.force_login(support)
+    team = MembershipFactory().team
+
+    act_on(client, team, "suspend", "because")
+
+    assert not team.is_suspended
+
+
+def test_an_archived_team_is_opened_again_by_staff(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory()
+    teams.archive(caller_of(owner), name=owner.team.name)
+
+    act_on(client, owner.team, "reopen")
+    act_on(client, owner.team, "reopen")
+
+    assert [(member.user, member.role) for member in owner.team.memberships.all()] == [(superuser, "owner")]
+    assert (owner.team.is_suspended, AuditLine.objects.filter(event_type="team.reopened").count()) == (False, 1)
+
+
+def test_a_person_is_made_changed_and_given_a_password_with_audit_lines(client, superuser):
+    sign_in(client, superuser)
     made = {"username": "newcomer", "email": "n@example.com", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
 
     assert client.post(page(User, "add"), made).status_code == 302
@@ -302,7 +391,7 @@ def test_a_person_is_made_changed_and_given_a_password_with_audit_lines(client, 
     assert client.post(address, {"usable_password": "true", "password1": new, "password2": new}).status_code == 302
 
     person.refresh_from_db()
-    lines = AuditLine.objects.filter(team=None).order_by("sequence")
+    lines = AuditLine.objects.filter(team=None).exclude(event_type="auth.login.success").order_by("sequence")
     assert person.check_password(new)
     assert list(lines.values_list("event_type", "target_id")) == [
         ("user.created", str(person.pk)), ("user.updated", str(person.pk)), ("user.password.changed", str(person.pk)),
@@ -314,7 +403,7 @@ def test_a_person_is_made_changed_and_given_a_password_with_audit_lines(client, 
 def test_whoever_may_edit_people_cannot_make_themselves_more(client):
     editor = UserFactory(is_staff=True)
     editor.user_permissions.add(Permission.objects.get(codename="change_user"))
-    client.force_login(editor)
+    sign_in(client, editor)
     changed = {
         "username": editor.username,
         "email": editor.email,
@@ -328,3 +417,52 @@ def test_whoever_may_edit_people_cannot_make_themselves_more(client):
 
     editor.refresh_from_db()
     assert (editor.display_name, editor.is_staff, editor.is_superuser) == ("Me", True, False)
+
+
+def act(client, action, *rows):
+    return client.post(page(AuditLine, "changelist"), {"action": action, "_selected_action": [row.pk for row in rows]}, follow=True)
+
+
+def test_the_chains_of_chosen_lines_are_verified(client, support):
+    client.force_login(support)
+    whole, broken = TeamFactory(slug="whole"), TeamFactory(slug="broken")
+    lines = [audit.record(team=team, event_type="config.changed", action="x") for team in (whole, broken, None)]
+    tamper("UPDATE accounts_auditline SET action = 'y' WHERE team_id = %s", broken.pk)
+
+    answer = act(client, "verify", *lines)
+
+    assert [str(message) for message in answer.context["messages"]] == [
+        f"broken is broken at line {lines[1].pk}: The line was changed: its hash does not fit what it says.",
+        "whole: 1 line, intact.",
+        "platform: 2 lines, intact.",
+    ]
+
+
+def test_chosen_lines_are_downloaded_as_csv(client, support):
+    client.force_login(support)
+    first, second = (audit.record(team=None, event_type="config.changed", action=action) for action in ("=1", "two"))
+
+    answer = act(client, "export_csv", first, second)
+
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode(), newline="")))
+    assert [(row["id"], row["action"], row["hash"]) for row in rows] == [
+        (str(second.pk), "two", second.hash),
+        (str(first.pk), "'=1", first.hash),
+    ]
+
+
+def test_whoever_signed_in_long_ago_confirms_before_a_secret_goes_in_or_is_taken_away(client, superuser):
+    token, _ = make_token()
+    credential = CredentialFactory()
+    sign_in(client, superuser, seconds_ago=3600)
+
+    answers = [
+        client.get(page(Credential, "add")),
+        client.post(page(Credential, "add"), {"team": credential.team_id, "kind": "s3", "name": "x", "new_secret": "s"}),
+        client.post(page(Credential, "changelist"), {"action": "remove", "_selected_action": [credential.pk]}),
+        client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk]}),
+    ]
+
+    assert [answer["Location"].split("?")[0] for answer in answers] == [reverse("account_reauthenticate")] * 4
+    assert (Credential.objects.in_use().get(), APIToken.objects.get().revoked_at) == (credential, None)
+    assert client.get(page(APIToken, "changelist")).status_code == 200

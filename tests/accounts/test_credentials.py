@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -9,7 +10,7 @@ from django.utils import timezone
 
 from accounts import audit, credentials
 from accounts.errors import InvalidInput
-from accounts.models import AuditLine, Credential, CredentialHealth, CredentialKind
+from accounts.models import AuditLine, Credential, CredentialHealth, CredentialKind, Team
 from tests.factories import CredentialFactory, MembershipFactory, TeamFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -229,6 +230,19 @@ def test_a_check_does_not_make_an_old_secret_look_new(owner):
 
     credential.refresh_from_db()
     assert credential.is_stale
+
+
+@pytest.mark.parametrize(("days", "is_nearly", "is_stale"), [(7, False, False), (8, True, False), (10, False, True)])
+def test_a_team_says_when_its_credentials_are_old_and_when_it_wants_a_hint(owner, days, is_nearly, is_stale):
+    Team.objects.update(credential_days=10, warns_of_old_credentials=True, credential_warning_percent=75)
+    save(owner)
+    Credential.objects.update(updated_at=timezone.now() - timedelta(days=days))
+
+    credential = Credential.objects.get()
+
+    assert (credential.is_nearly_stale, credential.is_stale) == (is_nearly, is_stale)
+    Team.objects.update(warns_of_old_credentials=False)
+    assert Credential.objects.get().is_nearly_stale is False
 
 
 def test_the_factory_makes_what_the_service_would():

@@ -1,9 +1,13 @@
 """Signing in, where one lands, and out again."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
+from accounts.models import Registration
 from tests.factories import PASSWORD, MembershipFactory, UserFactory
+from tests.signing_in import sign_in as fresh_sign_in
 
 pytestmark = pytest.mark.django_db
 
@@ -19,6 +23,15 @@ def test_a_person_of_one_team_lands_in_it(client):
 
     assert response["Location"] == reverse("home")
     assert client.get(reverse("home"))["Location"] == membership.team.get_absolute_url()
+
+
+def test_an_address_is_the_same_in_capitals(client):
+    person = UserFactory(email="Ada@Example.com")
+
+    sign_in(client, "aDa@example.COM")
+
+    assert person.email == "ada@example.com"
+    assert client.session["_auth_user_id"] == str(person.pk)
 
 
 def test_a_person_of_several_teams_chooses(client):
@@ -68,6 +81,24 @@ def test_the_sign_in_page_leads_to_no_other_site(client):
     assert response["Location"] == reverse("home")
 
 
+def test_where_staff_open_it_people_make_accounts_for_themselves_and_prove_their_address(client, mailoutbox, settings):
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # as where mail comes
+    Registration.objects.create(is_open=True)
+    asked = {"email": "a@example.com", "username": "abc", "password1": PASSWORD, "password2": PASSWORD}
+
+    sign_in_page = client.get(reverse("account_login")).content.decode()
+    form = client.get(reverse("account_signup")).content.decode()
+    answer = client.post(reverse("account_signup"), asked)
+    too_soon = sign_in(client, "a@example.com")
+    link = re.search(r"http://testserver(/accounts/confirm-email/\S+)", mailoutbox[0].body)[1]
+    client.post(link)
+    sign_in(client, "a@example.com")
+
+    assert (f'href="{reverse("account_signup")}"' in sign_in_page, "<h1>Make an account</h1>" in form) == (True, True)
+    assert (answer["Location"], too_soon["Location"]) == (reverse("account_email_verification_sent"),) * 2
+    assert "You are in no team yet" in client.get(reverse("home")).content.decode()
+
+
 def test_nobody_makes_an_account_alone(client):
     assert reverse("account_signup") not in client.get(reverse("account_login")).content.decode()
     answer = client.post(
@@ -96,11 +127,25 @@ def test_signing_out_takes_a_post(client):
 
 
 @pytest.mark.parametrize(
-    "name", ["account_change_password", "mfa_index", "account_email", "account_logout", "mfa_activate_totp", "account_reauthenticate"]
+    "name",
+    [
+        "account_change_password",
+        "account_email",
+        "account_logout",
+        "account_reauthenticate",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+        "mfa_generate_recovery_codes",
+        "mfa_index",
+        "mfa_list_webauthn",
+        "profile",
+        "socialaccount_connections",
+        "usersessions_list",
+    ],
 )
 def test_the_pages_of_ones_account_look_like_the_rest(client, name):
     user = UserFactory()
-    client.force_login(user)
+    fresh_sign_in(client, user)
 
     page = client.get(reverse(name), follow=True).content.decode()
 
@@ -109,7 +154,17 @@ def test_the_pages_of_ones_account_look_like_the_rest(client, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["account_login", "account_signup", "account_reset_password", "account_reset_password_done", "account_inactive"]
+    "name",
+    [
+        "account_login",
+        "account_signup",
+        "account_reset_password",
+        "account_reset_password_done",
+        "account_reset_password_from_key_done",
+        "account_inactive",
+        "account_email_verification_sent",
+        "socialaccount_login_cancelled",
+    ],
 )
 def test_the_pages_before_signing_in_ask_nobody_who_they_are(client, name):
     page = client.get(reverse(name)).content.decode()

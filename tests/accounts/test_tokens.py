@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import audit, tokens
-from accounts.errors import InvalidInput, NotPermitted
-from accounts.models import APIToken, AuditLine
+from accounts.callers import Caller
+from accounts.errors import Conflict, InvalidInput, NotPermitted
+from accounts.models import APIToken, AuditLine, Membership
 from accounts.roles import Right, Role, Scope
 from tests.factories import MembershipFactory, TeamFactory, UserFactory, make_token
 
@@ -218,3 +219,145 @@ def test_making_a_token_is_audited_with_what_it_may_do():
     assert (line.event_type, line.actor, line.target_id) == ("api_key.created", token.made_by.username, token.key_prefix)
     assert (line.after["scopes"], line.after["role"], line.after["allowed_addresses"]) == (["read"], "owner", ["192.0.2.1/32"])
     assert audit.verify(token.team).valid
+
+
+# --- Rotation ---------------------------------------------------------------------------------------------
+
+
+def test_a_rotation_gives_a_new_secret_with_the_same_rights_for_as_long_again():
+    token, former = make_token(scopes=["read", "cancel"], allowed_addresses=["192.0.2.1"], expires_in=timedelta(days=30))
+
+    successor, plain = tokens.rotate(token, by=token.made_by, overlap=timedelta(days=7))
+
+    kept = APIToken.objects.get(pk=token.pk)
+    assert plain != former
+    assert find(plain, address="192.0.2.1") == successor
+    for name in ("team", "made_by", "name", "role", "scopes", "allowed_addresses"):
+        assert getattr(successor, name) == getattr(token, name)
+    assert successor.expires_at - successor.created_at == timedelta(days=30)
+    assert (kept.replaced_by, successor.origin) == (successor, token)
+    assert kept.revoked_at - successor.created_at == timedelta(days=7)
+
+
+def test_both_secrets_work_until_the_overlap_is_over():
+    token, former = make_token()
+    _, plain = tokens.rotate(token, by=token.made_by, overlap=timedelta(days=2))
+    end = token.revoked_at
+
+    assert [find(text, now=end - timedelta(seconds=1)) is not None for text in (former, plain)] == [True, True]
+    assert [find(text, now=end) is not None for text in (former, plain)] == [False, True]
+
+
+def test_a_rotation_is_audited_without_a_secret():
+    token, _ = make_token()
+
+    successor, plain = tokens.rotate(token, by=token.made_by, overlap=timedelta(days=1))
+
+    line = AuditLine.objects.get(event_type="api_key.rotated")
+    assert (line.target_id, line.after["replaced_by"]) == (token.key_prefix, successor.key_prefix)
+    assert plain[11:] not in str(list(AuditLine.objects.values()))
+    assert audit.verify(token.team).valid
+
+
+@pytest.mark.parametrize("overlap", [timedelta(days=-1), timedelta(days=7, seconds=1)])
+def test_an_overlap_is_0_to_7_days(overlap):
+    token, _ = make_token()
+
+    with pytest.raises(InvalidInput) as refused:
+        tokens.rotate(token, by=token.made_by, overlap=overlap)
+
+    assert (refused.value.field, APIToken.objects.count()) == ("overlap", 1)
+
+
+@pytest.mark.parametrize("state", ["replaced", "revoked", "expired", "orphaned"])
+def test_only_a_token_that_works_and_was_not_replaced_is_rotated(state):
+    membership = MembershipFactory()
+    token, _ = make_token(membership)
+    if state == "replaced":
+        tokens.rotate(token, by=membership.user, overlap=timedelta(days=7))
+    else:
+        past = timezone.now() - timedelta(days=1)
+        change = {"revoked": {"revoked_at": past}, "expired": {"expires_at": past}, "orphaned": {"made_by": None}}[state]
+        APIToken.objects.filter(pk=token.pk).update(**change)
+    before = APIToken.objects.count()
+
+    with pytest.raises(Conflict):
+        tokens.rotate(token, by=membership.user)
+
+    assert APIToken.objects.count() == before
+
+
+def test_whoever_rotates_gives_no_role_and_no_scope_beyond_their_own():
+    owner = MembershipFactory()
+    token, _ = make_token(owner, scopes=["read", "submit", "admin"])
+    lesser, _ = make_token(owner, scopes=["read", "admin"])
+    caller = Caller(team=owner.team, user=owner.user, role="owner", rights=lesser.rights, token=lesser, address="")
+    Membership.objects.filter(pk=owner.pk).update(role=Role.RESEARCHER)
+
+    with pytest.raises(NotPermitted):
+        tokens.rotate(token, by=owner.user, caller=caller)
+    with pytest.raises(NotPermitted):
+        tokens.rotate(token, by=UserFactory())
+    successor, _ = tokens.rotate(token, by=owner.user)
+
+    assert successor.role == Role.RESEARCHER
+
+
+def test_a_token_made_by_another_works_from_nowhere_else():
+    owner = MembershipFactory()
+    parent, _ = make_token(owner, allowed_addresses=["192.0.2.0/24"])
+    caller = Caller(team=owner.team, user=owner.user, role="owner", rights=parent.rights, token=parent, address="192.0.2.1")
+
+    child, _ = make_token(owner, caller=caller)
+
+    assert (child.allowed_addresses, child.origin) == (["192.0.2.0/24"], parent)
+
+
+# --- Many tokens ------------------------------------------------------------------------------------------
+
+
+def test_among_a_hundred_thousand_tokens_one_is_found_by_its_unique_key():
+    token, plain = make_token()
+    fill(token, 100_000)
+    with CaptureQueriesContext(connection) as captured:
+        found = find(plain)
+
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE accounts_apitoken")
+        cursor.execute("EXPLAIN (FORMAT JSON) " + captured[0]["sql"])
+        plan = cursor.fetchone()[0]
+
+    assert (found, len(captured)) == (token, 1)
+    assert [
+        (node["Node Type"], node["Index Name"].startswith("accounts_apitoken_key_id")) for node in nodes(plan) if reads_tokens(node)
+    ] == [("Index Scan", True)]
+
+
+def nodes(plan):
+    """Every node of a query plan."""
+    for node in (step.get("Plan", step) for step in plan):
+        yield node
+        yield from nodes(node.get("Plans", []))
+
+
+def reads_tokens(node):
+    return node.get("Relation Name") == "accounts_apitoken"
+
+
+def fill(token, count):
+    """So many more tokens of the same team."""
+    APIToken.objects.bulk_create(
+        (
+            APIToken(
+                team=token.team,
+                made_by=token.made_by,
+                name="ci",
+                key_id=f"{number:08d}",
+                secret_hash="0" * 64,
+                role=token.role,
+                scopes=["read"],
+            )
+            for number in range(count)
+        ),
+        batch_size=5_000,
+    )

@@ -46,7 +46,13 @@ def work_page(request, *, team, number):
     return HttpResponse(f"{team.slug} {number}")
 
 
+def home(request):
+    return HttpResponse("home")
+
+
 urlpatterns = [
+    # Where the page of a refusal leads to.
+    path("", home, name="home"),
     path("api/work", Work.as_view()),
     path("api/pieces/<int:number>", Work.as_view()),
     path("api/manage", Manage.as_view()),

@@ -74,7 +74,7 @@ def test_a_refusal_names_the_tightest_limit_and_lists_all():
     assert (refusal.status, refusal.code) == (402, "cost_limit_exceeded")
     assert refusal.detail == (
         "Cost limit exceeded: Training on L40S can cost up to $4.00, but the team's monthly limit of $49.00 has $1.00 left "
-        "($40.00 used, $8.00 held). It resets at 2026-12-01 00:00 UTC."
+        "($40.00 used, $8.00 held) until it resets at 2026-12-01 00:00 UTC."
     )
     assert [(shown["name"], shown["binding"]) for shown in refusal.details["limits"]] == [("all", False), ("month", True), ("other", True)]
     assert refusal.details["limits"][1] == {
@@ -84,6 +84,8 @@ def test_a_refusal_names_the_tightest_limit_and_lists_all():
         "action": "block",
         "limit": "50.000000",
         "limit_micros": 50_000_000,
+        "top_up": "0.000000",
+        "top_up_micros": 0,
         "used": "40.000000",
         "used_micros": 40_000_000,
         "held": "8.000000",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from billing.models import LimitPeriodKind
 from billing.periods import bounds
+from tests.thoroughness import FULL
 
 ZONES = ["Europe/Madrid", "America/Santiago", "Asia/Kolkata", "Asia/Tokyo", "Pacific/Auckland"]
 # Zones that change their clocks over midnight, by half an hour, or that once skipped a day.
@@ -30,7 +31,7 @@ def assert_parts_time(kind, moment, zone, first_weekday):
     assert bounds(kind, starts_at - timedelta(microseconds=1), **rules)[1] == starts_at
 
 
-@settings(max_examples=300)
+@settings(max_examples=5000 if FULL else 300, deadline=None)
 @given(kind=kinds, moment=moments, zone=st.sampled_from(ZONES + ODD_ZONES), first_weekday=weekdays)
 def test_every_instant_lies_in_exactly_one_period(kind, moment, zone, first_weekday):
     assert_parts_time(kind, moment, zone, first_weekday)
@@ -59,6 +60,19 @@ def test_the_hours_around_both_clock_changes_lie_in_exactly_one_period_each(zone
         for minutes in range(-26 * 60, 26 * 60, 15):
             for kind in LimitPeriodKind.values:
                 assert_parts_time(kind, change + timedelta(minutes=minutes), zone, change.weekday())
+
+
+CHANGES = [(zone, change) for zone in ("Europe/Madrid", "America/Santiago", "Pacific/Auckland") for change in clock_changes(zone, 2026)]
+# These two change no clocks; the days of the others' changes are days like any other there.
+CHANGES += [(zone, change) for zone in ("Asia/Kolkata", "Asia/Tokyo") for _, change in CHANGES[:6]]
+
+
+@settings(max_examples=5000 if FULL else 300, deadline=None)
+@given(kind=kinds, at=st.sampled_from(CHANGES), beside=st.timedeltas(timedelta(days=-32), timedelta(days=32)), first_weekday=weekdays)
+def test_every_instant_around_a_clock_change_lies_in_exactly_one_period(kind, at, beside, first_weekday):
+    zone, change = at
+
+    assert_parts_time(kind, change + beside, zone, first_weekday)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -5,6 +6,8 @@ from django.core.management import CommandError, call_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accounts.errors import Conflict, InvalidInput
+from accounts.models import AuditLine
 from billing import ledger, services, totals
 from billing.models import LedgerHead, LimitAction, LimitPeriod, LimitPeriodKind, LimitScope, SpendLimit
 from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, settle
@@ -15,6 +18,7 @@ pytestmark = pytest.mark.django_db
 steps = st.one_of(
     st.tuples(st.just("hold"), st.integers(0, 12 * USD), st.booleans()),
     st.tuples(st.just("settle"), st.integers(0, 15 * USD), st.booleans()),
+    st.tuples(st.just("adjust"), st.integers(-8 * USD, 8 * USD), st.booleans()),
     st.tuples(st.just("limit"), st.integers(0, 60 * USD), st.sampled_from(LimitAction.values)),
     st.tuples(st.just("days"), st.integers(1, 20), st.none()),
 )
@@ -35,6 +39,10 @@ def test_lines_sum_to_the_stored_totals_whatever_happens(lives):
                 assert limit.is_blocking
         elif step == "settle" and taken:
             settle(taken[number % len(taken)], number / USD, flag="look" if choice else "", now=now)
+        elif step == "adjust" and taken:
+            with suppress(InvalidInput, Conflict):
+                whose = {"team": team} if choice else {"hold": taken[number % len(taken)]}
+                services.adjust(**whose, amount=number, reason="invoice", by=None, now=now)
         elif step == "limit":
             limit.amount, limit.action = number, choice
             limit.save()
@@ -74,6 +82,8 @@ def test_the_command_names_what_differs_and_repairs_it_when_told_to(capsys):
     call_command("rebuild_totals", write=True)
     assert totals.differences() == []
     assert (LimitPeriod.objects.get().settled, LedgerHead.objects.get().held) == (1 * USD, 2 * USD)
+    line = AuditLine.objects.get(event_type="totals.rebuilt")
+    assert (line.team, sorted(line.before.values()), sorted(line.after.values())) == (None, [0, 3 * USD], [1 * USD, 2 * USD])
 
 
 def test_repairing_keeps_what_a_limit_was_overrun_by():

@@ -1,8 +1,9 @@
 """A real Chromium that reports everything it is unhappy about."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -49,20 +50,26 @@ class Browser:
 
 
 @pytest.fixture
-def browse(live_server, monkeypatch) -> Iterator[object]:
-    """Open a browser with Playwright's options for a context; it is closed before the server is."""
+def browse_at(monkeypatch) -> Iterator[Callable[..., Browser]]:
+    """Open a browser on a server, with Playwright's options for a context."""
     # Playwright runs its loop in this thread, and the tests write rows beside it.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
 
-        def browse(**options: object) -> Browser:
-            browser = Browser(page=chromium.new_context(**options).new_page(), address=live_server.url)
+        def browse(address: str, **options: object) -> Browser:
+            browser = Browser(page=chromium.new_context(**options).new_page(), address=address)
             browser.page.set_default_timeout(15_000)
             browser.watch()
             return browser
 
         yield browse
         chromium.close()
-        # Beside a running loop Django keeps a connection of its own, which nobody else gives back.
-        connections.close_all()
+
+
+@pytest.fixture
+def browse(live_server, browse_at) -> Iterator[Callable[..., Browser]]:
+    """Open a browser on this process's own server; it is closed before the server is."""
+    yield partial(browse_at, live_server.url)
+    # Beside a running loop Django keeps a connection of its own, which nobody else gives back.
+    connections.close_all()

@@ -31,8 +31,16 @@ def sign_in(browser, team, path):
 @pytest.mark.parametrize(
     ("locale", "words"),
     [
-        ("en-GB", {"submit": "Submit for at most $", "left": "$10.00 that are left", "only": "Only $10.00 are left", "pending": "Waiting"}),
-        ("es-ES", {"submit": "Enviar por ", "left": "quedan", "only": "Solo quedan", "pending": "En espera"}),
+        (
+            "en-GB",
+            {
+                "submit": "Submit for at most $",
+                "left": "monthly limit has left",
+                "only": "$10.00 are left until it resets",
+                "pending": "Waiting",
+            },
+        ),
+        ("es-ES", {"submit": "Enviar por ", "left": "que le quedan", "only": "hasta que", "pending": "En espera"}),
     ],
     ids=["english", "spanish"],
 )

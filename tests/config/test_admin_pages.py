@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.admin import ReadOnlyAdmin
 from accounts.models import AuditLine
-from billing.models import SpendAlert, TopUp
+from billing.models import Invoice, InvoiceLine, SpendAlert, TopUp
 from jobs import models as jobs_models
 from jobs import tasks
 from jobs.models import Job, QueueSettings, StorageKey, Trainer, TrainerVersion
@@ -25,17 +25,21 @@ from tests.factories import MembershipFactory, UserFactory
 from tests.jobs.factories import ArtifactFactory, JobFactory, hold_for
 from tests.jobs.ready import caller_of, files
 from tests.jobs.sandbox.servers import picture
-from webhooks.models import Delivery
+from webhooks.models import Delivery, OutsideAddress
 
 pytestmark = pytest.mark.django_db
 
 PLANTED = "pLaNtEd0SeCrEt"
 # Kept beside rows that have a page, or of no use to anybody by themselves.
 WITHOUT_A_PAGE = {
-    "jobs.blob", "jobs.datasetfile", "jobs.jobevent", "jobs.jobprogress", "jobs.logchunk", "jobs.multipartpart", "jobs.multipartupload",
-    "jobs.providerupload", "jobs.seriespoint", "billing.ledgerhead",
+    "jobs.blob", "jobs.datasetfile", "jobs.faultretry", "jobs.jobevent", "jobs.jobprogress", "jobs.logchunk", "jobs.multipartpart",
+    "jobs.multipartupload", "jobs.providerevent", "jobs.providerupload", "jobs.seriespoint", "jobs.activeconfig", "jobs.uploadprogress",
+    "billing.ledgerhead",
 }  # fmt: skip
-EDITED = {"jobs.trainer", "jobs.trainerversion", "jobs.queuesettings", "billing.priceline", "billing.spendlimit"}
+EDITED = {
+    *("jobs.trainer", "jobs.trainerversion", "jobs.queuesettings", "jobs.jobquota", "jobs.approvalrule"),
+    *("billing.priceline", "billing.spendlimit", "billing.topup"),
+}
 REGISTERED = sorted(model._meta.label_lower for model in admin.site._registry if model._meta.app_label in {"jobs", "billing", "webhooks"})
 
 
@@ -63,23 +67,32 @@ def fill():
     hold_for(job, micros=9_600_000)
     SpendAlert.objects.get_or_create(period=job.hold.periods.get(), threshold_percent=95, defaults={"reached_at": now})
     TopUp.objects.create(period=job.hold.periods.get(), amount=1_000_000, reason="one more")
+    invoice = Invoice.objects.create(
+        account="acme", name=str(job.pk), sha256=f"{job.pk:064d}", first_on=now, last_on=now, total=1_000_000, imported_by=member.user
+    )
+    InvoiceLine.objects.create(invoice=invoice, row=2, provider_reference="abc", billed_on=now, amount=1_000_000, digest=invoice.sha256)
     job.credential.secret = f"r8_{PLANTED}"
     job.credential.save()
     job.events.create(state=State.RUNNING, cause="webhook")
     ArtifactFactory(job=job)
+    jobs_models.ProviderStatus.objects.create(source=f"https://status.test/{jobs_models.ProviderStatus.objects.count()}", read_at=now)
+    jobs_models.Breaker.objects.create(address="https://provider.test", credential=job.credential, last_failure_at=now)
     TrainerVersion.objects.get_or_create(trainer=job.trainer, version="v" * 64)
     pair = keys.issue(job=job, purpose=KeyPurpose.RESULTS, expires_at=now + timedelta(hours=1))
     StorageKey.objects.filter(pk=pair.pk).update(secret=PLANTED)
     jobs_models.LaunchIntent.objects.create(job=job, version="v", first_call_at=now, called_at=now)
+    jobs_models.AccountWatch.objects.create(team=team, credential=job.credential, failures=1, error="away", try_after=now)
+    jobs_models.StrayRun.objects.create(job=job, credential=job.credential, prediction_id=f"s{job.pk:025d}", settled_at=now, charge=1)
     jobs_models.ProviderUpload.objects.create(job=job, archive_sha256="a" * 64, archive_bytes=1, url=f"https://e.x/{PLANTED}")
     jobs_models.ResultDelivery.objects.create(job=job, destination="local")
     jobs_models.ProviderSettings.objects.create(team=team, proxy_url=f"http://me:{PLANTED}@proxy", preferences={"key": PLANTED})
     jobs_models.IdempotencyKey.objects.create(team=team, key="ci-1", body={"config": PLANTED}, job=job)
     rule = jobs_models.ApprovalRule.objects.create(team=team, name="big", condition="cost_exceeds", threshold="10")
     jobs_models.ApprovalRequest.objects.create(job=job, rule=rule, reason="big", expires_at=now, reviewed_by=member.user)
-    jobs_models.JobQuota.objects.create(team=team, user=member.user, kind="jobs_per_day", limit_value=3)
+    jobs_models.JobQuota.objects.create(team=team, scope="person", user=member.user, kind="jobs_per_day", limit_value=3)
     jobs_models.Consent.objects.create(team=team, user=member.user, statement_sha256="a" * 64)
     QueueSettings.objects.create(team=team)
+    OutsideAddress.objects.create(team=team, address=f"203.0.113.{job.pk % 250}")
     Delivery.objects.create(webhook_id=f"msg_{job.pk}", job=job, body_sha256="a" * 64, body_bytes=2, content={"id": job.prediction_id})
     return job
 
@@ -257,6 +270,23 @@ def test_the_queue_is_paused_here_and_audited(client, superuser, job):
     own.refresh_from_db()
     assert (own.mode, own.max_concurrent, own.user_max_concurrent) == ("paused", None, 2)
     assert AuditLine.objects.get(event_type="queue_settings.updated").team == job.team
+
+
+def test_staff_set_the_platforms_quotas_here_and_take_them_away(client, superuser):
+    asked = {"scope": "each", "team": "", "user": "", "role": "", "kind": "concurrent_jobs", "limit_value": "5", "action": "block"}
+
+    wrong = client.post(page("jobs.jobquota", "add"), asked | {"scope": "team"})
+    made = client.post(page("jobs.jobquota", "add"), asked)
+    row = jobs_models.JobQuota.objects.get()
+    client.post(page("jobs.jobquota", "change", row.pk), {"limit_value": "7", "action": "warn"})
+    row.refresh_from_db()
+    client.post(page("jobs.jobquota", "delete", row.pk), {"post": "yes"})
+
+    assert (wrong.status_code, made.status_code, row.team, row.limit_value, row.action) == (200, 302, None, 7, "warn")
+    assert "Name the team, person or role that it applies to" in wrong.content.decode()
+    assert not jobs_models.JobQuota.objects.exists()
+    events = AuditLine.objects.filter(team=None).order_by("pk").values_list("event_type", flat=True)
+    assert [event for event in events if "quota" in event] == ["job_quota.created", "job_quota.updated", "quota.changed"]
 
 
 def test_a_trainer_is_offered_no_more(client, superuser, job):

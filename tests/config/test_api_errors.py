@@ -182,6 +182,7 @@ PLANTED = [
     "Bearer pLaNtEdpLaNtEd.pLaNtEd",
     "https://h/x?X-Amz-Signature=" + "0123456789abcdef" * 4,
     "https://h/api/webhooks/replicate?job=j-1&callback=pLaNtEdpLaNtEd_pLaNtEd",
+    "https://h/invites/pLaNtEdpLaNtEd_pLaNtEd/",
     "postgres://tunehouse:pLaNtEd@db/x",
 ]
 LEAK = re.compile(r"pLaNtEd|0123456789abcdef0123")

@@ -8,7 +8,8 @@ import yaml
 from django.core.management import call_command
 from django.urls import URLPattern, URLResolver
 
-from jobs.api import urls
+from accounts.api import urls as accounts_urls
+from jobs.api import urls as jobs_urls
 from jobs.services import provider_settings
 from tests.factories import TeamFactory
 
@@ -28,7 +29,7 @@ def operations(described):
 
 def test_every_path_of_the_api_is_described_without_a_slash_at_its_end(described):
     served = set()
-    for pattern in urls.urlpatterns:
+    for pattern in [*accounts_urls.urlpatterns, *jobs_urls.urlpatterns]:
         assert isinstance(pattern, URLPattern)
         assert not isinstance(pattern, URLResolver)
         bare = str(pattern.pattern).removeprefix("^").removesuffix("/?$")
@@ -46,6 +47,14 @@ def test_every_operation_has_a_sentence_and_a_name_of_its_own(described):
     assert len(names) == len(set(names)) > 50
     assert [path for path, _, operation in found if not operation.get("description", "").strip()] == []
     assert [path for path, _, operation in found if not operation.get("summary", "").strip()] == []
+
+
+def test_limited_calls_and_no_others_name_the_headers_of_the_pace(described):
+    def headers_of(path, method):
+        return [*described["paths"][path][method]["responses"]["200"].get("headers", {})]
+
+    assert headers_of("/api/cloud/jobs/submit", "post") == ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"]
+    assert headers_of("/api/cloud/jobs/{job_id}/logs/stream", "get") == headers_of("/api/cloud/providers", "get") == []
 
 
 def test_a_call_names_its_credentials_and_the_body_of_its_refusals(described):

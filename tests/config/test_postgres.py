@@ -96,6 +96,19 @@ def test_the_first_command_starts_the_server_others_share_it_and_the_last_stops_
     assert not (Layout(data_dir).cluster / "postmaster.pid").exists()
 
 
+def test_the_servers_log_tells_of_an_error_without_the_values_that_it_was_about(data_dir):
+    with a_command(data_dir) as command:
+        ask(command, "CREATE TABLE kept (word text PRIMARY KEY)")
+        ask(command, "INSERT INTO kept VALUES ('pLaNtEd')")
+
+        command.say("INSERT INTO kept VALUES ('pLaNtEd')")
+        command.end()
+
+    log = Layout(data_dir).log.read_text()
+    assert "duplicate key" in log
+    assert "pLaNtEd" not in log
+
+
 def test_commands_that_start_at_once_share_one_server(data_dir):
     with ExitStack() as stack:
         commands = [stack.enter_context(a_command(data_dir)) for _ in range(4)]

@@ -128,13 +128,13 @@ def up(tmp_path, *options: str, **environment: str) -> AbstractContextManager[Ru
     return running(*python(str(BASE_DIR / "manage.py"), "up", *options), environment=given)
 
 
-@pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
+@pytest.mark.parametrize("option", ["--port", "--sandbox-port", "--hub-port"])
 def test_a_taken_port_is_one_sentence_and_nothing_is_started(tmp_path, option):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ports = {"--port": free_port(), "--sandbox-port": free_port(), option: port}
+        ports = {"--port": free_port(), "--sandbox-port": free_port(), "--hub-port": free_port(), option: port}
 
         with up(tmp_path, "--sandbox", *(str(word) for pair in ports.items() for word in pair)) as program:
             assert program.end() == 2
@@ -143,6 +143,15 @@ def test_a_taken_port_is_one_sentence_and_nothing_is_started(tmp_path, option):
         f"CommandError: Port {port} on 127.0.0.1 is taken by another program: stop it, or choose another port with {option}."
     ]
     assert not (tmp_path / "postgres").exists()
+
+
+def test_the_stand_ins_may_not_share_a_port(tmp_path):
+    port = str(free_port())
+
+    with up(tmp_path, "--sandbox", "--port", str(free_port()), "--sandbox-port", port, "--hub-port", port) as program:
+        assert program.end() == 2
+
+    assert program.lines == [f"CommandError: Two were to listen on port {port}: choose another with --hub-port."]
 
 
 def test_an_impossible_port_is_one_sentence(tmp_path):
@@ -203,25 +212,32 @@ def test_the_address_is_one_that_this_machine_can_reach():
     assert services.url("lan.example", 80) == "http://lan.example:80"
 
 
-def test_with_the_sandbox_everything_takes_it_for_the_provider(monkeypatch):
+def test_with_the_sandbox_everything_takes_it_for_the_provider_and_the_hub(monkeypatch):
     monkeypatch.delenv("TUNEHOUSE_POLL_SECONDS_SILENT", raising=False)
-    environment = services.sandbox_environment(host="127.0.0.1", port=8000, sandbox_port=8001, public_url="")
+    environment = services.sandbox_environment(host="127.0.0.1", port=8000, sandbox_port=8001, hub_port=8002, public_url="")
 
     assert environment == {
         "REPLICATE_BASE_URL": "http://127.0.0.1:8001",
         "TUNEHOUSE_STATUS_PAGE_URL": "http://127.0.0.1:8001",
+        "HF_ENDPOINT": "http://127.0.0.1:8002",
+        "HF_HUB_DISABLE_XET": "1",
         "TUNEHOUSE_ALLOW_PRIVATE_HOSTS": "1",
         "TUNEHOUSE_PUBLIC_URL": "http://127.0.0.1:8000",
+        "TUNEHOUSE_POLL_SECONDS_LOG": "5",
         "TUNEHOUSE_POLL_SECONDS_SILENT": "1",
     }
-    kept = services.sandbox_environment(host="127.0.0.1", port=8000, sandbox_port=8001, public_url="https://tunehouse.example")
+    kept = services.sandbox_environment(
+        host="127.0.0.1", port=8000, sandbox_port=8001, hub_port=8002, public_url="https://tunehouse.example"
+    )
     assert kept["TUNEHOUSE_PUBLIC_URL"] == "https://tunehouse.example"
 
 
-def test_packing_has_workers_of_its_own_and_every_queue_has_one(tmp_path):
-    workers = services.workers(queues={"default", "launch", "rescue"}, ready_folder=tmp_path)
+def test_what_takes_long_has_workers_of_its_own_and_every_queue_has_one(tmp_path):
+    workers = services.workers(queues={"default", "deliver", "inbox", "launch", "rescue"}, ready_folder=tmp_path)
 
     assert [(service.name, service.command[service.command.index("-Q") + 1]) for service in workers] == [
-        ("worker", "default,rescue"),
+        ("worker", "default,inbox"),
+        ("rescuer", "rescue"),
         ("packer", "launch"),
+        ("reader", "deliver"),
     ]

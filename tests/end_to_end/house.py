@@ -55,18 +55,22 @@ def _belongs(entry: Path, folder: str, words: tuple[str, ...]) -> bool:
 class House:
     """The folder of an installation and its processes. What they print is kept in `folder/said`."""
 
-    def __init__(self, folder: Path, *, speed: int = 300) -> None:
+    def __init__(self, folder: Path, *, speed: float = 300, **environment: str) -> None:
         self.data = folder / "data"
         self.said = folder / "said"
         self.traps = folder / "traps"
         for new in (self.data, self.said, self.traps):
             new.mkdir()
         self.speed = speed
-        self.port, self.sandbox_port = free_port(), free_port()
+        self.port, self.sandbox_port, self.hub_port, self.rehearsal_port = (free_port() for _ in range(4))
         self.url, self.sandbox_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.sandbox_port}"
+        self.rehearsal_url = f"http://127.0.0.1:{self.rehearsal_port}"
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
-            **services.sandbox_environment(host="127.0.0.1", port=self.port, sandbox_port=self.sandbox_port, public_url=""),
+            **services.sandbox_environment(
+                host="127.0.0.1", port=self.port, sandbox_port=self.sandbox_port, hub_port=self.hub_port, public_url=""
+            ),
+            **services.rehearsal_environment(host="127.0.0.1", port=self.port, sandbox_port=self.rehearsal_port),
             "TUNEHOUSE_DATA": str(self.data),
             "TUNEHOUSE_LEASE_SECONDS": "3",
             "TUNEHOUSE_POLL_SECONDS_SILENT": "1",
@@ -74,6 +78,7 @@ class House:
             "RATE_LIMIT_CALLS": "0",
             "PYTHONPATH": str(TRAP),
             "TRAP_FOLDER": str(self.traps),
+            **environment,
         }
         # Whatever ends the tests, nothing outlives them.
         self._tethered = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
@@ -84,14 +89,18 @@ class House:
     # Processes
 
     def start(self) -> None:
-        self.start_sandbox()
-        self.start_platform()
+        self.start_empty()
         seeded = self.python(MANAGE, "seed_demo", "--json")
         self.seeded = json.loads(seeded.splitlines()[-1])["teams"]
         self.api = self._client(self.url, self.seeded["atelier"]["tokens"]["researcher"])
         # The account that the first demo team has at the sandbox.
         self.account = "team1"
-        self.provider = self._client(self.sandbox_url, "r8_Sandbox0Sandbox0Sandbox0Sandbox0Team1")
+        self.provider = self.account_at_provider(1)
+
+    def start_empty(self) -> None:
+        """Start as on the first day: nobody has an account yet."""
+        self.start_sandbox()
+        self.start_platform()
 
     def stop(self) -> None:
         """Stop everything in an orderly way, then see that nothing is left."""
@@ -122,24 +131,31 @@ class House:
         return self._processes.pop("up").wait(timeout=60)
 
     def start_sandbox(self) -> None:
-        self._start("sandbox", "replicate_sandbox", "--port", str(self.sandbox_port), "--speed", str(self.speed))
+        ports = ["--port", str(self.sandbox_port), "--hub-port", str(self.hub_port)]
+        self._start("sandbox", "replicate_sandbox", *ports, "--speed", str(self.speed))
         wait_until(lambda: f"READY {self.sandbox_url}\n" in self._since_start("sandbox"), seconds=PATIENCE_SECONDS)
+
+    def start_rehearsal_sandbox(self) -> None:
+        """A second sandbox beside the one that is taken for Replicate here."""
+        folder = str(self.data / "rehearsals")
+        self._start("rehearsals", "replicate_sandbox", "--port", str(self.rehearsal_port), "--speed", str(self.speed), "--data", folder)
+        wait_until(lambda: f"READY {self.rehearsal_url}\n" in self._since_start("rehearsals"), seconds=PATIENCE_SECONDS)
 
     def stop_sandbox(self) -> None:
         self._end("sandbox")
 
-    def python(self, *command: str) -> str:
+    def python(self, *command: str, seconds: float = 120) -> str:
         """Run a program of ours to its end and return what it printed; its exit code must be 0."""
         program = [sys.executable, *command]
-        done = subprocess.run(program, cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(program, cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         with (self.said / "commands").open("a") as said:
             said.write(done.stderr)
         return done.stdout
 
-    def inside(self, *question: str) -> Any:
+    def inside(self, *question: str, seconds: float = 120) -> Any:
         """What the product itself says, asked in a process of its own; see inside.py for the questions."""
-        return json.loads(self.python("-m", "tests.end_to_end.inside", *question).splitlines()[-1])
+        return json.loads(self.python("-m", "tests.end_to_end.inside", *question, seconds=seconds).splitlines()[-1])
 
     def _start(self, name: str, *command: str) -> None:
         said = self.said / name
@@ -175,29 +191,52 @@ class House:
 
     # Traps
 
-    def set_trap(self, *, file: str, function: str, how: signal.Signals, program: str = "packer@", call: int = 1) -> None:
-        """Have the first process of `program` that enters the function be sent a signal, once."""
-        (self.traps / "sprung").unlink(missing_ok=True)
-        trap = {"program": program, "file": file, "function": function, "call": call, "signal": how}
+    def set_trap(
+        self,
+        *,
+        file: str,
+        function: str,
+        how: signal.Signals,
+        program: str = "packer@",
+        call: int = 1,
+        name: str = "one",
+        **at_line: Any,
+    ) -> None:
+        """Have the first process of `program` that enters the function be sent a signal, once; `at_line` as the trap describes."""
+        (self.traps / f"{name}.sprung").unlink(missing_ok=True)
+        trap = {"program": program, "file": file, "function": function, "call": call, "signal": how, **at_line}
         (self.traps / "new").write_text(json.dumps(trap))
-        (self.traps / "new").rename(self.traps / "trap.json")
+        (self.traps / "new").rename(self.traps / f"{name}.trap")
 
-    def trapped(self) -> int:
+    def trapped(self, name: str = "one") -> int:
         """Wait until the trap has sprung and return the process that stepped on it."""
-        wait_until((self.traps / "sprung").exists, seconds=PATIENCE_SECONDS)
-        return int((self.traps / "sprung").read_text())
+        sprung = self.traps / f"{name}.sprung"
+        wait_until(sprung.exists, seconds=PATIENCE_SECONDS)
+        return int(sprung.read_text())
 
     # The API and the sandbox
 
     def _client(self, url: str, token: str) -> httpx.Client:
         return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
 
-    def submit(self, **given: Any) -> str:
-        """Submit a job by API and return its id; `config` is added to CONFIG."""
+    def submit(self, *, provider: str = "replicate", api: httpx.Client | None = None, **given: Any) -> str:
+        """Submit a job by API and return its id; `config` is added to CONFIG. Both demo teams have a dataset of that name."""
         body = {"dataset": self.seeded["atelier"]["dataset"], **given, "config": CONFIG | given.get("config", {})}
-        answer = self.api.post("/api/cloud/jobs/submit", json=body)
+        answer = (api or self.api).post("/api/cloud/jobs/submit", params={"provider": provider}, json=body)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["job_id"])
+
+    def owner(self) -> httpx.Client:
+        """The API as the first demo team's owner calls it."""
+        return self.member("atelier", "owner")
+
+    def member(self, team: str, role: str) -> httpx.Client:
+        """The API as the person of this role in a demo team calls it."""
+        return self._client(self.url, self.seeded[team]["tokens"][role])
+
+    def account_at_provider(self, number: int) -> httpx.Client:
+        """The provider's API as one of its demo accounts calls it."""
+        return self._client(self.sandbox_url, f"r8_Sandbox0Sandbox0Sandbox0Sandbox0Team{number}")
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self.api.get(f"/api/cloud/jobs/{job_id}").raise_for_status().json()["job"]
@@ -219,13 +258,29 @@ class House:
             raise AssertionError(f"{late} Wanted {wanted}, found {found}\n{self.tail()}") from None
         return found
 
+    def wait_for_delivery(self, job_id: str, *wanted: str) -> dict[str, Any]:
+        """Wait until the delivery of the job's result has one of the states, and return it with the files that were seen."""
+        found: dict[str, Any] = {}
+
+        def is_there() -> bool:
+            answer = self.api.get(f"/api/cloud/jobs/{job_id}/artifacts").raise_for_status().json()
+            [delivery] = answer["deliveries"]
+            found.update(delivery, artifacts=answer["artifacts"])
+            return delivery["state"] in wanted
+
+        try:
+            wait_until(is_there, seconds=PATIENCE_SECONDS)
+        except AssertionError as late:
+            raise AssertionError(f"{late} Wanted {wanted}, found {found}\n{self.tail()}") from None
+        return found
+
     def wait_until_cleaned_up(self, job_id: str) -> None:
         wait_until(
             lambda: self.row("SELECT cleaned_up_at FROM jobs_job WHERE job_id = %s", job_id)["cleaned_up_at"], seconds=PATIENCE_SECONDS
         )
 
     def rule(self, **rules: Any) -> None:
-        """Tell the sandbox how to treat this house's account."""
+        """Tell the sandbox how to treat this house's account, unless another is named."""
         answer = httpx.post(f"{self.sandbox_url}/control/settings", json={"account": self.account, **rules}, trust_env=False)
         assert answer.status_code == 200, answer.text
 
@@ -293,6 +348,8 @@ class House:
 
     def assert_no_secret_was_said(self) -> None:
         said, secrets = self.everything_said(), self.secrets()
+        if not self.rows("SELECT 1 FROM jobs_job WHERE destination = 'local' LIMIT 1"):
+            secrets.pop("storage key")  # no job kept its result here, so that no key was made
         assert "job.ended" in said  # the lines that a job causes are among them
         assert all(secrets.values()), f"There was nothing to leak: {[kind for kind, known in secrets.items() if not known]}"
         assert [kind for kind, known in secrets.items() if any(secret in said for secret in known)] == []

@@ -1,12 +1,25 @@
 """Teams that can submit, with the sandbox as their provider or with nobody there."""
 
+import socket
+from dataclasses import dataclass
+
 import httpx
 import pytest
 
 from jobs.models import Job
 from tests.jobs.ready import make_ready
+from tests.jobs.sandbox import servers
 from tests.jobs.sandbox.conftest import numbers
 from tests.jobs.sandbox.servers import Account, Sandbox, free_port
+
+
+@dataclass(frozen=True)
+class HubAccount:
+    """An account at the Hub with a token of its own."""
+
+    url: str
+    name: str
+    token: str
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +28,16 @@ def provider_process(tmp_path_factory):
     sandbox = Sandbox(tmp_path_factory.mktemp("provider"), speed=60)
     yield sandbox
     sandbox.stop()
+
+
+@pytest.fixture
+def hub(provider_process, settings):
+    """The Hub: the sandbox's. Its `token` may write."""
+    name = f"hub{next(numbers)}"
+    token = f"hf_{name}".ljust(37, "0")
+    assert provider_process.control("tokens", token=token, account=name, role="write").status_code == 201
+    settings.HF_ENDPOINT = provider_process.hub_url
+    return HubAccount(provider_process.hub_url, name, token)
 
 
 @pytest.fixture
@@ -61,7 +84,21 @@ def predictions(account):
     return listed
 
 
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory):
+    """Somebody else's S3 service, by rclone: one for all tests of a worker; each has a prefix of its own in it."""
+    with servers.bucket(tmp_path_factory.mktemp("s3")) as bucket:
+        yield bucket
+
+
 @pytest.fixture
 def fresh():
     """The job as its row says now, with what services want loaded."""
     return lambda job: Job.objects.select_related("team", "credential", "hold", "price_line", "intent").get(pk=job.pk)
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"

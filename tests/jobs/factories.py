@@ -1,6 +1,6 @@
 """Rows of the jobs app."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import factory
@@ -74,6 +74,15 @@ class ArtifactFactory(DjangoModelFactory):
 def make_member(job_or_team: Any, role: str = Role.RESEARCHER) -> Membership:
     """A new member of a team, or of a job's team."""
     return MembershipFactory(team=getattr(job_or_team, "team", job_or_team), role=role)
+
+
+def completed(team: Any, *, seconds: float, steps: int = 1000, **fields: Any) -> Job:
+    """A run of Flux that was admitted and billed for so many seconds."""
+    alike = {"model_family": "flux", "model_kind": "lora", "resolution": "512 pixel", "images_a_step": 1, **fields}
+    ended = alike.pop("ended_at", SUBMITTED_AT + timedelta(seconds=seconds))
+    job = JobFactory(team=team, state=State.COMPLETED, ended_at=ended, billed_seconds=seconds, progress__total_steps=steps, **alike)
+    hold_for(job, micros=1)
+    return job
 
 
 def hold_for(job: Job, *, micros: int) -> None:

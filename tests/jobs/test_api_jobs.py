@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.roles import Role
+from jobs.archives import archive_of
 from jobs.models import Job, JobProgress
 from jobs.services import logs
 from jobs.states import State
@@ -20,7 +21,8 @@ FIELDS = [
     "cost_usd", "cost_usd_micros", "estimated_cost", "estimated_cost_micros", "hold", "hold_micros", "hardware_type", "error_message",
     "output_url", "user_id", "metadata", "is_terminal", "is_active", "duration_seconds", "queue_position", "estimated_wait_seconds",
     "requires_approval", "approval_id", "priority", "team_id", "org_id", "waiting_reason", "cancel_requested_at", "ceiling_seconds",
-    "stop_at", "is_rehearsal",
+    "stop_at", "is_rehearsal", "trouble", "archive", "ceiling_at", "stop_after_seconds", "seconds_until_stop", "cost_at_stop",
+    "cost_at_stop_micros", "estimated_cost_low", "estimated_cost_low_micros", "estimate_source", "not_before",
 ]  # fmt: skip
 
 
@@ -76,8 +78,11 @@ def test_a_job_has_every_field_that_a_client_looks_at(get, job, member):
         "hold": 3.5685, "hold_micros": 3_568_500, "hardware_type": "Test GPU (1GB)", "error_message": None,
         "output_url": "https://hub.example/acme", "user_id": member.user.pk, "metadata": None, "is_terminal": True, "is_active": False,
         "duration_seconds": 600.0, "queue_position": None, "estimated_wait_seconds": None, "requires_approval": False,
-        "approval_id": None, "priority": 10, "team_id": str(job.team.pk), "org_id": 1, "waiting_reason": None,
-        "cancel_requested_at": None, "ceiling_seconds": 3600, "stop_at": None, "is_rehearsal": False,
+        "approval_id": None, "priority": 10, "team_id": str(job.team.pk), "org_id": 1, "waiting_reason": None, "not_before": None,
+        "cancel_requested_at": None, "ceiling_seconds": 3600, "stop_at": None, "is_rehearsal": False, "trouble": None,
+        "ceiling_at": None, "stop_after_seconds": 3600, "seconds_until_stop": None, "cost_at_stop": None, "cost_at_stop_micros": None,
+        "estimated_cost_low": None, "estimated_cost_low_micros": None, "estimate_source": None,
+        "archive": archive_of(job).as_json(),
     }  # fmt: skip
     assert found["metadata"] == {
         "run_name": "spring", "tracker_run_name": "spring", "prediction_id": "k" * 26, "hardware_profile": "test-gpu",
@@ -92,7 +97,7 @@ def test_what_must_never_be_of_another_type_is_not(get, member):
     found = get(JOBS).json()["jobs"][0]
 
     assert [type(found[name]) for name in ("job_id", "status", "created_at", "metadata", "priority")] == [str, str, str, dict, int]
-    assert [type(found[name]) for name in ("cost_usd", "duration_seconds", "estimated_wait_seconds")] == [float, type(None), type(None)]
+    assert [type(found[name]) for name in ("cost_usd", "duration_seconds", "estimated_wait_seconds")] == [float, type(None), float]
     assert isinstance(found["metadata"]["run_name"], str)
 
 
@@ -194,7 +199,9 @@ def test_a_list_of_three_costs_as_many_queries_as_one_of_one(get, member, django
 
 
 def test_logs_are_text_from_an_offset_on(get, job):
-    assert get(f"{JOBS}/{job.job_id}/logs").json() == {"job_id": job.job_id, "logs": "", "offset": 0, "length": 0}
+    said = get(f"{JOBS}/{job.job_id}/logs").json()
+    assert said.pop("archive")["state"] == "pending"
+    assert said == {"job_id": job.job_id, "logs": "", "offset": 0, "length": 0}
     logs.append(job, "Step 1\nStep 2\n")
 
     whole, rest = get(f"{JOBS}/{job.job_id}/logs").json(), get(f"{JOBS}/{job.job_id}/logs", offset=7).json()
@@ -202,6 +209,50 @@ def test_logs_are_text_from_an_offset_on(get, job):
     assert (whole["logs"], whole["length"]) == ("Step 1\nStep 2\n", 14)
     assert (rest["logs"], rest["offset"], rest["length"]) == ("Step 2\n", 7, 14)
     assert get(f"{JOBS}/{job.job_id}/logs", offset=-1).status_code == 400
+
+
+def test_logs_are_read_by_line(get, job):
+    logs.append(job, "one\r\ntwo 10%\rtwo 20%\nthree\nfo")
+    path = f"{JOBS}/{job.job_id}/logs"
+
+    tail, behind, few = get(path, tail=2).json(), get(path, after_line=2).json(), get(path, after_line=1, limit=2).json()
+    logs.append(job, "one\r\ntwo 10%\rtwo 20%\nthree\nfour\nfive")
+    on = get(path, after_line=behind["last_line"]).json()
+
+    assert tail == {"job_id": job.job_id, "logs": "three\nfo\n", "first_line": 4, "last_line": 4}
+    assert behind == {"job_id": job.job_id, "logs": "two 20%\nthree\nfo\n", "first_line": 3, "last_line": 4}
+    assert (few["logs"], few["last_line"]) == ("two 10%\ntwo 20%\n", 3)
+    assert (on["logs"], on["first_line"], on["last_line"]) == ("four\nfive\n", 5, 5)
+    assert get(path, after_line=99).json() == {"job_id": job.job_id, "logs": "", "first_line": None, "last_line": 99}
+    assert [get(path, **odd).status_code for odd in ({"tail": "-1"}, {"tail": 2, "offset": 1}, {"after_line": "x"})] == [400] * 3
+
+
+def test_a_log_is_searched(get, job):
+    logs.append(job, "Step 1\nerror: one\nStep 2\n[ERROR] two\nan Error three")
+    path = f"{JOBS}/{job.job_id}/logs"
+
+    first = get(path, q="error", limit=2).json()
+    rest = get(path, q="error", after_line=first["matches"][-1]["line"]).json()
+
+    assert first == {
+        "job_id": job.job_id, "logs": "error: one\n[ERROR] two\n", "q": "error", "more": True,
+        "matches": [{"line": 2, "text": "error: one"}, {"line": 4, "text": "[ERROR] two"}],
+    }  # fmt: skip
+    assert (rest["matches"], rest["more"]) == ([{"line": 5, "text": "an Error three"}], False)
+    assert get(path, q="nothing").json()["matches"] == []
+    assert get(path, q="x" * 201).status_code == 400
+
+
+def test_a_log_is_a_file_with_every_state_of_its_bars(client, member, job):
+    logs.append(job, "one 10%\rone 20%\r\ntwo")
+
+    _, key = make_token(member)
+    answer = client.get(f"{JOBS}/{job.job_id}/logs/download", headers={"Authorization": f"Bearer {key}", "Accept": "*/*"})
+
+    assert b"".join(answer.streaming_content) == b"one 10%\rone 20%\r\ntwo"
+    assert (answer["Content-Type"], answer["Content-Disposition"]) == (
+        "text/plain; charset=utf-8", f'attachment; filename="{job.job_id}.log"',
+    )  # fmt: skip
 
 
 def test_progress_is_shown_while_a_job_runs_only(get, member, job):
@@ -214,7 +265,7 @@ def test_progress_is_shown_while_a_job_runs_only(get, member, job):
 
     assert during == {
         "job_id": running.job_id, "stage": "Training", "last_log": "Step 300/1000 - loss: 0.0234", "progress": 30.0,
-        "step": 300, "total_steps": 1000, "loss": 0.0234, "seconds_left": None,
+        "step": 300, "total_steps": 1000, "loss": 0.0234, "seconds_left": None, "learning_rate": None, "checkpoints": [], "validations": [],
     }  # fmt: skip
     assert ended == {"job_id": job.job_id, "stage": None, "last_log": None, "progress": None}
 
@@ -236,11 +287,13 @@ def test_artifacts_are_listed_with_their_hashes(get, job):
         "job_id": job.job_id,
         "artifacts": [
             {
-                "name": "lora.safetensors", "kind": "weights", "size_bytes": 4, "sha256": artifact.sha256,
+                "source": "local", "name": "lora.safetensors", "kind": "weights", "size_bytes": 4, "sha256": artifact.sha256,
                 "content_type": "application/octet-stream", "stored_at": artifact.stored_at.isoformat(),
                 "url": f"/api/cloud/storage/outputs/{job.job_id}/lora.safetensors",
             }
         ],
+        "deliveries": [],
+        "archive": archive_of(job).as_json(),
     }  # fmt: skip
 
 

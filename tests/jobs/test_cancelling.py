@@ -1,8 +1,10 @@
-"""Cancelling: at once what was never sent, at the provider's word what was; and the watchdog that does it by itself."""
+"""Cancelling: at once what was never sent, at the provider's word what was."""
 
 from datetime import timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.errors import NotPermitted
@@ -11,9 +13,11 @@ from accounts.roles import Role
 from billing.models import LedgerLine
 from jobs import tasks
 from jobs.models import Job, LaunchIntent, ProviderSettings
-from jobs.services import cancelling, launching, polling
+from jobs.replicate import predictions
+from jobs.services import cancelling, launching, polling, progress
 from jobs.services.dispatch import dispatch
 from jobs.states import State
+from tests.factories import MembershipFactory, make_token
 from tests.jobs.factories import JobFactory, hold_for, make_member
 from tests.jobs.ready import caller_of
 
@@ -162,21 +166,6 @@ def test_a_cancel_that_the_provider_does_not_hear_is_sent_again(at_provider, acc
 
 
 @pytest.mark.django_db
-def test_the_watchdog_stops_a_job_at_its_stop_time_once(rung):
-    created = timezone.now() - timedelta(seconds=600)
-    late = held_job(prediction_id="a" * 26, created_at_provider=created, stop_after_seconds=599)
-    held_job(prediction_id="b" * 26, created_at_provider=created, stop_after_seconds=660)
-
-    cancelling.send_due()
-    Job.objects.update(cancel_sent_at=timezone.now())
-    cancelling.send_due()
-
-    assert rung == [late.pk]
-    assert list(late.events.values_list("cause", "detail")) == [("watchdog", "The stop time has come.")]
-    assert Job.objects.get(pk=late.pk).cancel_requested_at is not None
-
-
-@pytest.mark.django_db
 def test_a_cancel_that_came_while_the_call_was_open_takes_effect_when_it_did_nothing(rung):
     job = held_job(state=State.UPLOADING, started_at=None, cancel_requested_at=timezone.now())
     intent = with_intent(job)
@@ -196,3 +185,77 @@ def test_telling_the_provider_is_left_out_where_there_is_nobody_to_tell(no_provi
 
     assert not ProviderSettings.objects.exists()
     assert not Job.objects.exclude(cancel_sent_at=None).exists()
+
+
+# --- Deleting ---------------------------------------------------------------------------------------------
+
+
+def delete(job, membership):
+    headers = {"Authorization": f"Bearer {make_token(membership)[1]}"}
+    return Client().delete(f"/api/cloud/jobs/{job.job_id}", headers=headers)
+
+
+@pytest.mark.django_db
+def test_a_job_can_be_deleted_from_its_cancel_on_and_is_settled_all_the_same(rung):
+    job = held_job(state=State.RUNNING, prediction_id="p" * 26)
+    lead = make_member(job, Role.LEAD)
+    cancelling.cancel(job, caller=caller_of(lead))
+
+    answer = delete(job, lead)
+    gone = Client().get(f"/api/cloud/jobs/{job.job_id}", headers={"Authorization": f"Bearer {make_token(lead)[1]}"})
+    ended = {"id": job.prediction_id, "status": "canceled", "metrics": {"predict_time": 100}}
+    progress.record(job, predictions.parse(ended), cause="poll")
+
+    job.refresh_from_db()
+    assert (answer.status_code, gone.status_code) == (200, 404)
+    assert (job.state, job.hold.charge, job.deleted_at is not None) == ("cancelled", 97_500, True)
+
+
+@pytest.mark.django_db
+def test_a_job_that_is_deleted_already_is_deleted_again_without_a_word():
+    job = held_job(state=State.COMPLETED, ended_at=timezone.now())
+    lead = make_member(job, Role.LEAD)
+
+    answers = [delete(job, lead) for _ in range(2)]
+
+    assert [(answer.status_code, answer.json()["success"]) for answer in answers] == [(200, True), (200, True)]
+    assert AuditLine.objects.filter(event_type="job.deleted").count() == 1
+
+
+@pytest.mark.django_db
+def test_a_job_that_goes_on_is_not_deleted():
+    job = held_job(state=State.RUNNING, prediction_id="p" * 26)
+
+    answer = delete(job, make_member(job, Role.LEAD))
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "invalid_job_state")
+    assert Job.objects.visible().get() == job
+
+
+@pytest.mark.django_db
+def test_another_teams_deleted_job_is_none():
+    job = held_job(state=State.COMPLETED, ended_at=timezone.now(), deleted_at=timezone.now())
+
+    assert delete(job, MembershipFactory(role=Role.OWNER)).status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("fields", "is_offered"),
+    [
+        ({"state": State.COMPLETED}, True),
+        ({"state": State.RUNNING}, False),
+        ({"state": State.RUNNING, "cancel_requested_at": timezone.now()}, True),
+    ],
+)
+def test_the_page_of_a_job_offers_to_delete_it_from_its_cancel_on(client, fields, is_offered):
+    job = held_job(**fields)
+    client.force_login(make_member(job, Role.LEAD).user)
+    address = reverse("jobs:delete", args=[job.team.slug, job.job_id])
+
+    page = client.get(job.get_absolute_url()).content.decode()
+    asked = client.get(address).content.decode()
+    client.post(address)
+
+    assert (address in page, "Keep it" in asked) == (is_offered, is_offered)
+    assert Job.objects.visible().exists() != is_offered

@@ -1,10 +1,11 @@
 """The loss chart's numbers."""
 
 import math
+from datetime import date
 
 import pytest
 
-from jobs.charts import HEIGHT, MOST_POINTS, MOST_ROWS, WIDTH, loss_chart
+from jobs.charts import HEIGHT, MOST_POINTS, MOST_ROWS, WIDTH, day_bars, loss_chart
 
 
 def places(line):
@@ -59,3 +60,34 @@ def test_the_lowest_point_is_named_and_points_that_are_no_numbers_are_left_out()
 @pytest.mark.parametrize("points", [[], [(1, 0.5)], [(1, math.nan), (2, math.nan)]])
 def test_there_is_no_chart_below_two_points(points):
     assert loss_chart(points) is None
+
+
+# --- Bars -----------------------------------------------------------------------------------------------------------
+
+
+def days(*amounts):
+    return [(date(2026, 11, number), settled, held) for number, (settled, held) in enumerate(amounts, start=1)]
+
+
+def test_bars_stand_on_zero_and_what_is_held_stands_on_what_is_settled():
+    chart = day_bars(days((1_000_000, 0), (500_000, 500_000)))
+
+    first, second = chart.bars
+    assert (first.settled_y, first.settled_height, first.held_height) == (0, HEIGHT, 0)
+    assert (second.settled_y, second.settled_height, second.held_y, second.held_height) == (HEIGHT / 2, HEIGHT / 2, 0, HEIGHT / 2)
+    assert (chart.y_ticks[0], chart.y_ticks[-1]) == (1_000_000, 0)
+
+
+def test_money_that_comes_back_hangs_below_zero():
+    chart = day_bars(days((1_000_000, 0), (-1_000_000, 0)))
+
+    assert (chart.bars[1].settled_y, chart.bars[1].settled_height) == (HEIGHT / 2, HEIGHT / 2)
+
+
+def test_without_money_there_is_no_chart():
+    assert day_bars(days((0, 0), (0, 0))) is None
+
+
+@pytest.mark.parametrize(("count", "named"), [(1, [1]), (2, [1, 2]), (7, [1, 3, 5, 7]), (9, [1, 3, 5, 7, 9]), (30, [1, 8, 15, 23, 30])])
+def test_the_first_and_the_last_day_are_named_and_few_between(count, named):
+    assert [day.day for day in day_bars(days(*[(1, 0)] * count)).x_ticks] == named

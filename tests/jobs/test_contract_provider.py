@@ -1,24 +1,18 @@
 """The other endpoints of the provider: versions, billing, removing the token, offers, estimates, cost limit and status page."""
 
-import json
-import threading
-from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 
 from accounts.models import AuditLine, Credential
 from accounts.roles import Role, Scope
 from billing import documented
 from billing.documented import CostLimit
-from billing.models import Hold
-from jobs.services import datasets, statuspage
-from jobs.states import State
+from billing.models import Hold, PriceLine
+from jobs.models import ProviderStatus
+from jobs.services import datasets
 from tests.billing.factories import USD, hold, settle
 from tests.factories import CredentialFactory, MembershipFactory, make_token
-from tests.jobs.factories import JobFactory
+from tests.jobs.factories import completed
 from tests.jobs.ready import CONFIG, caller_of, catalogue, files
 from tests.jobs.sandbox.servers import free_port, picture
 
@@ -32,11 +26,6 @@ COST_LIMIT = [
 ]
 STATUS = [f"{CLOUD}/system-status", f"{CLOUD}/replicate/status", "/api/metrics/replicate/status"]
 READABLE = [f"{REPLICATE}/versions", f"{CLOUD}/providers", f"{CLOUD}/hardware-options", *COST_LIMIT, *STATUS]
-
-
-@pytest.fixture(autouse=True)
-def nothing_cached():
-    cache.clear()
 
 
 @pytest.fixture
@@ -230,8 +219,10 @@ def test_an_estimate_names_the_likely_cost_and_the_worst_case(call):
     assert (said["has_estimate"], said["estimated_cost_usd"], said["estimated_cost"]) == (True, 4.0, 4.0)
     assert (said["worst_case_usd"], said["worst_case_usd_micros"]) == (3.5685, 3_568_500)
     assert (said["hardware_cost_per_hour"], said["hardware_profile"], said["data_size_mb"]) == (3.51, "advanced-trainer", 0.0)
-    assert said["avg_duration_seconds"] == pytest.approx(4 / 0.000975, abs=0.1)
-    assert said["message"].startswith("Typical cost of a LoRA of Flux")
+    assert (said["estimated_cost_low_usd"], said["estimated_cost_usd_micros"], said["estimated_from_runs"]) == (2.0, 4_000_000, 0)
+    assert said["avg_duration_seconds"] == pytest.approx(3 / 0.000975, abs=0.1)
+    assert (said["ceiling_seconds"], said["stop_after_seconds"]) == (3600, 3600)
+    assert said["message"].startswith("From the table that ships: LoRA of Flux, 1000 steps")
 
 
 def test_an_estimate_goes_by_the_hardware_that_is_named(call):
@@ -252,20 +243,16 @@ def test_without_steps_and_history_there_is_no_estimate_and_a_reason(call, body)
 
 
 def test_without_steps_the_teams_own_runs_are_the_measure(call, owner):
-    now = timezone.now()
-    for minutes in (10, 20):
-        JobFactory(
-            team=owner.team,
-            trainer__profile="advanced-trainer",
-            state=State.COMPLETED,
-            started_at=now,
-            ended_at=now + timedelta(minutes=minutes),
-        )
+    for seconds in (600, 1200):
+        completed(owner.team, seconds=seconds, price_line=PriceLine.objects.get(hardware="gpu-l40s"))
 
     said = call(f"{CLOUD}/cost-estimate", []).json()
 
-    assert (said["has_estimate"], said["avg_duration_seconds"], said["estimated_cost"]) == (True, 900.0, 0.8775)
-    assert said["message"] == "As long as 2 completed runs of this team on average."
+    # Of so few, from half of the shortest to twice the longest.
+    assert (said["has_estimate"], said["avg_duration_seconds"], said["estimated_from_runs"]) == (True, 900.0, 2)
+    assert (said["estimated_cost_low_usd"], said["estimated_cost"]) == (0.2925, 2.34)
+    assert said["message"].startswith("From 2 of your own runs on gpu-l40s, whatever they trained.")
+    assert said["ceiling_seconds"] is None
 
 
 def test_the_size_of_a_dataset_is_told_to_its_team_only(call, owner):
@@ -315,7 +302,7 @@ def test_a_limit_that_is_off_says_what_was_spent(call, owner):
     assert said | {"resets_at": None} == {
         "enabled": False, "limit_amount": 0.0, "limit_amount_micros": 0, "period": "monthly", "action": "warn",
         "current_spend": 2.0, "current_spend_micros": 2_000_000, "percent_used": 0.0, "is_exceeded": False, "is_warning": False,
-        "message": None, "held": 2.0, "held_micros": 2_000_000, "resets_at": None,
+        "message": None, "held": 2.0, "held_micros": 2_000_000, "resets_at": None, "top_up": 0.0, "top_up_micros": 0,
     }  # fmt: skip
     assert said["resets_at"].endswith("+00:00")
 
@@ -371,20 +358,20 @@ def test_another_provider_has_no_limit(call):
 
 def test_the_status_page_is_read_once_for_all_paths(call, at_sandbox, settings):
     answers = [call(path).json() for path in STATUS]
-    settings.STATUS_PAGE_URL, kept = f"http://127.0.0.1:{free_port()}", settings.STATUS_PAGE_URL
 
     assert answers == [answers[0]] * 3
     assert answers[0] == {
         "operational": True, "ongoing_incidents": [], "in_progress_maintenances": [], "scheduled_maintenances": [],
         "status_page_url": "https://www.replicatestatus.com", "error": None, "status": "operational",
     }  # fmt: skip
-    assert cache.get(f"status-page:{kept}").word == "operational"
+    assert ProviderStatus.objects.get().word == "operational"
 
 
 def test_a_page_that_cannot_be_read_is_unknown_with_a_reason(call):
     said = call(STATUS[0]).json()
 
-    assert (said["operational"], said["status"], said["error"]) == (True, "unknown", "The provider's status page cannot be read.")
+    reason = "The provider's status page cannot be read: 127.0.0.1 refused the connection: nothing answers there."
+    assert (said["operational"], said["status"], said["error"]) == (True, "unknown", reason)
     assert said["ongoing_incidents"] == []
 
 
@@ -395,50 +382,3 @@ def test_no_page_is_asked_where_none_is_set(call, settings):
 
     assert (said["status"], said["status_page_url"]) == ("unknown", None)
     assert said["error"] == "No status page is set (TUNEHOUSE_STATUS_PAGE_URL)."
-
-
-@pytest.mark.parametrize(
-    ("said", "word"),
-    [
-        ({"ongoing_incidents": [{"name": "GPUs are scarce"}]}, "degraded"),
-        ({"in_progress_maintenances": [{"name": "Upgrade"}]}, "maintenance"),
-        ({"scheduled_maintenances": [{"name": "Upgrade"}]}, "operational"),
-        ({"ongoing_incidents": "many"}, "unknown"),
-        ({"ongoing_incidents": ["one"]}, "unknown"),
-        ([], "unknown"),
-        ("<html>", "unknown"),
-        (None, "unknown"),
-    ],
-)
-def test_what_the_page_says_becomes_one_word(page_that_says, settings, said, word):
-    settings.STATUS_PAGE_URL = page_that_says(said)
-
-    found = statuspage.read()
-
-    assert (found.word, bool(found.error)) == (word, word == "unknown")
-
-
-@pytest.fixture
-def page_that_says():
-    """A status page that answers one thing: JSON, text as it is, or a fault for None."""
-    servers = []
-
-    def serve(said):
-        class Page(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(500 if said is None else 200)
-                self.end_headers()
-                self.wfile.write(said.encode() if isinstance(said, str) else json.dumps(said).encode())
-
-            def log_message(self, *_):
-                """The suite's output is for failures."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()

@@ -15,12 +15,13 @@ from tests.jobs.ready import catalogue
 
 CONFIG = "/api/cloud/providers/replicate"
 KEYS = [
-    "webhook_url", "webhook_require_signature", "webhook_allowed_ips", "webhook_rate_limit_max", "webhook_rate_limit_window",
+    "webhook_url", "webhook_require_signature", "webhook_allowed_ips", "webhook_address_mode",
+    "webhook_rate_limit_max", "webhook_rate_limit_window",
     "webhook_sends_logs", "webhook_sends_output", "s3_rate_limit_max", "s3_rate_limit_window",
     "cost_limit_enabled", "cost_limit_amount", "cost_limit_period", "cost_limit_action",
     "version_override", "hardware_profile", "hardware_info", "ssl_verify", "ssl_ca_bundle", "proxy_url", "http_timeout",
     "s3_endpoint_enabled", "s3_public_url", "s3_output_path", "s3_delivery", "preferences", "max_runtime_minutes",
-    "org_id", "api_base_url",
+    "retries_platform_faults", "org_id", "api_base_url",
 ]  # fmt: skip
 BUCKET = {"bucket": "results", "region": "eu-west-1", "access_key_id": "AKIA1", "secret_access_key": "s3cr3tWORD"}
 
@@ -62,13 +63,14 @@ def test_every_documented_key_is_there_with_its_default_and_its_type(call):
     config = said["config"]
     assert (answer.status_code, said["provider"], list(config)) == (200, "replicate", KEYS)
     assert config | {"hardware_info": None} == {
-        "webhook_url": None, "webhook_require_signature": True, "webhook_allowed_ips": [],
+        "webhook_url": None, "webhook_require_signature": True, "webhook_allowed_ips": [], "webhook_address_mode": "block",
         "webhook_rate_limit_max": 100, "webhook_rate_limit_window": 60, "webhook_sends_logs": False, "webhook_sends_output": False,
         "s3_rate_limit_max": 50, "s3_rate_limit_window": 60,
         "cost_limit_enabled": False, "cost_limit_amount": 0.0, "cost_limit_period": "monthly", "cost_limit_action": "warn",
         "version_override": None, "hardware_profile": None, "hardware_info": None, "ssl_verify": True, "ssl_ca_bundle": None,
         "proxy_url": None, "http_timeout": 30.0, "s3_endpoint_enabled": True, "s3_public_url": None, "s3_output_path": None,
-        "s3_delivery": {}, "preferences": {}, "max_runtime_minutes": None, "org_id": None, "api_base_url": None,
+        "s3_delivery": {}, "preferences": {}, "max_runtime_minutes": None, "retries_platform_faults": 0,
+        "org_id": None, "api_base_url": None,
     }  # fmt: skip
     assert isinstance(config["cost_limit_amount"], float)
     l40s = config["hardware_info"]["advanced-trainer"]
@@ -123,6 +125,7 @@ def test_an_empty_body_changes_nothing_and_answers_the_config(call, method, body
         ("webhook_allowed_ips", "34.82.0.0/16, 35.185.0.0/16", ["34.82.0.0/16", "35.185.0.0/16"]),
         ("webhook_allowed_ips", ["2001:DB8::1", "10.1.2.3/8", "10.0.0.0/8"], ["2001:db8::1", "10.0.0.0/8"]),
         ("webhook_allowed_ips", "", []),
+        ("webhook_address_mode", "observe", "observe"),
         ("webhook_rate_limit_max", 10000, 10000),
         ("webhook_rate_limit_window", 1, 1),
         ("webhook_sends_logs", True, True),
@@ -150,6 +153,7 @@ def test_an_empty_body_changes_nothing_and_answers_the_config(call, method, body
         ("s3_output_path", "", None),
         ("preferences", {"theme": "dark"}, {"theme": "dark"}),
         ("max_runtime_minutes", 90, 90),
+        ("retries_platform_faults", 2, 2),
         ("org_id", "", None),
         ("api_base_url", "", None),
     ],
@@ -237,6 +241,7 @@ def test_a_setting_is_kept_shown_and_put_back_by_null(put, call, key, given, kep
         ("s3_delivery", "results", "s3_delivery must be an object."),
         ("preferences", [], "preferences must be an object of at most 64 KiB."),
         ("max_runtime_minutes", 0, "max_runtime_minutes must be a whole number between 1 and 1440."),
+        ("retries_platform_faults", 4, "retries_platform_faults must be a whole number between 0 and 3."),
         ("org_id", "acme", "org_id is a setting of simpletuner_io; this server runs jobs on replicate."),
         ("api_base_url", "https://x.example", "api_base_url is a setting of simpletuner_io; this server runs jobs on replicate."),
     ],

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import AuditLine, Credential
+from accounts.models import AuditLine, Credential, Team
 from accounts.roles import Role
 from tests.factories import CredentialFactory, MembershipFactory
 from tests.jobs.test_pages import INLINE
@@ -92,6 +92,34 @@ def test_the_installations_token_is_shown_as_such_and_cannot_be_removed(client, 
     assert client.post(address("credential_remove", team, Credential.objects.get().pk)).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        ("", "This field is required."),
+        (SECRET, "A Hugging Face token begins with hf_."),
+        ("hf_" + "x" * 34 + " ", "has a blank or a line break in it"),
+    ],
+)
+def test_a_hub_token_that_cannot_be_one_is_refused_at_its_field(client, team, secret, says):
+    response = save(client, team, secret, kind="huggingface")
+
+    assert says in str(response.context["form"].errors["secret"])
+    assert Credential.objects.count() == 0
+
+
+def test_a_hub_token_is_asked_about_and_one_that_may_only_read_says_so(client, team, hub, provider_process):
+    good = save(client, team, hub.token, kind="huggingface", follow=True).content.decode()
+    reader = "hf_reader".ljust(37, "0")
+    provider_process.control("tokens", token=reader, account=hub.name, role="read")
+    weak = save(client, team, reader, kind="huggingface", follow=True).content.decode()
+    bad = save(client, team, "hf_" + "x" * 34, kind="huggingface", follow=True).content.decode()
+
+    assert f"The Hub accepts the token. It belongs to {hub.name}." in good
+    assert "The token may only read: nothing can be pushed with it." in weak
+    assert "The token is not good as it stands: The Hub does not accept this token." in bad
+    assert [credential.health for credential in Credential.objects.order_by("pk")] == ["good", "good", "refused"]
+
+
 def test_a_hub_token_is_saved_and_removed(client, team):
     save(client, team, "hf_" + "y" * 34, kind="huggingface")
     saved = Credential.objects.get()
@@ -112,6 +140,19 @@ def test_an_old_token_is_marked(client, team):
     Credential.objects.filter(pk=credential.pk).update(updated_at=timezone.now() - timedelta(days=91))
 
     assert ["Older than 90 days" in page for page in (fresh, client.get(address("credentials", team)).content.decode())] == [False, True]
+
+
+def test_a_team_that_wants_a_hint_gets_one_before_a_token_is_old(client, team):
+    Team.objects.update(credential_days=10, warns_of_old_credentials=True)
+    credential = CredentialFactory(team=team)
+    marks = ("Soon too old", "Older than 10 days")
+
+    def shown(days):
+        Credential.objects.filter(pk=credential.pk).update(updated_at=timezone.now() - timedelta(days=days))
+        page = client.get(address("credentials", team)).content.decode()
+        return [mark in page for mark in marks]
+
+    assert [shown(days) for days in (1, 8, 11)] == [[False, False], [True, False], [False, True]]
 
 
 def test_who_signed_in_long_ago_confirms_first_and_the_secret_is_not_kept_meanwhile(client, team, owner):

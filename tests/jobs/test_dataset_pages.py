@@ -148,7 +148,7 @@ def test_a_version_shows_its_pictures_and_captions(client, team, member, dataset
 
 def test_the_list_asks_as_often_for_three_datasets_as_for_one(client, team, member, dataset, django_assert_num_queries):
     def ask():
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             assert page_of(client, address("datasets", team)).count('class="job-name"') == Dataset.objects.count()
 
     ask()
@@ -159,14 +159,14 @@ def test_the_list_asks_as_often_for_three_datasets_as_for_one(client, team, memb
 
 def test_a_large_dataset_comes_in_pages_with_as_many_questions(client, team, dataset, django_assert_num_queries):
     version, blob = dataset.versions.get(), Blob.objects.get()
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         page_of(client, address("dataset", team, dataset.pk))
     DatasetFile.objects.bulk_create(
         DatasetFile(version=version, blob=blob, name=f"b{number:03}.jpg", caption="x", content_type="image/jpeg", width=1, height=1)
         for number in range(60)
     )
 
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         first = page_of(client, address("dataset", team, dataset.pk))
     second = page_of(client, address("dataset", team, dataset.pk) + "?page=2")
 

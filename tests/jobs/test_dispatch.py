@@ -24,12 +24,12 @@ def reasons(*jobs):
 
 @pytest.mark.django_db
 def test_jobs_go_by_priority_then_by_age():
-    old = waiting(submitted_at=SUBMITTED_AT - timedelta(hours=1))
+    old = waiting(submitted_at=SUBMITTED_AT - timedelta(minutes=30))
     young = waiting()
     important = waiting(priority=20)
     lowered = waiting(priority=30, priority_override=5)
 
-    gone = dispatch()
+    gone = dispatch(now=SUBMITTED_AT)
 
     assert gone == [important, old, young, lowered]
 
@@ -48,7 +48,7 @@ def test_a_job_that_goes_is_uploading_and_says_when():
 
 @pytest.mark.django_db
 def test_a_person_a_team_and_the_platform_run_no_more_than_they_may():
-    QueueSettings.objects.create(team=None, max_concurrent=3, team_max_concurrent=2, user_max_concurrent=1)
+    QueueSettings.objects.create(team=None, max_concurrent=3, team_max_concurrent=2, user_max_concurrent=1, enable_fair_share=False)
     team, person = TeamFactory(), UserFactory()
     first = waiting(team=team, submitted_by=person, priority=9)
     same_person = waiting(team=team, submitted_by=person, priority=8)

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.roles import Role
-from jobs.models import ProviderSettings
+from jobs.models import ProviderSettings, ProviderStatus
 from tests.factories import MembershipFactory
 from tests.jobs.test_pages import INLINE
 
@@ -57,11 +58,41 @@ def test_the_line_to_try_answers_as_it_says(client, team):
 def test_the_hosts_that_are_called_are_those_of_the_settings(client, team, settings):
     settings.REPLICATE_BASE_URL = "https://replicate.test:8443"
     settings.STATUS_PAGE_URL = "https://status.test"
+    settings.HF_ENDPOINT = "https://huggingface.co"
     ProviderSettings.objects.create(team=team, s3_delivery={"endpoint_url": "https://minio.test", "bucket": "b"})
 
-    found = re.findall(r"<dt><code>(\S+?)</code>", page_of(client, team))
+    found = re.findall(r"<td><code>(\S+?)</code></td><td>(\d+)</td>", page_of(client, team))
 
-    assert found == ["replicate.test:8443", "status.test", "minio.test"]
+    assert found == [("replicate.test", "8443"), ("status.test", "443"), ("huggingface.co", "443"), ("minio.test", "443")]
+
+
+def test_a_team_at_replicate_itself_is_told_of_all_hosts_and_of_its_own(client, team, settings):
+    settings.REPLICATE_BASE_URL = "https://api.replicate.com"
+    settings.STATUS_PAGE_URL = "https://status.test"
+    settings.HF_ENDPOINT = "https://huggingface.co"
+    settings.PUBLIC_URL = "https://tunehouse.example.com"
+    ProviderSettings.objects.create(team=team, s3_delivery={"region": "eu-west-1", "bucket": "b"})
+
+    found = re.findall(r"<td><code>(\S+?)</code>", page_of(client, team))
+
+    hub, bucket = "huggingface.co", "s3.eu-west-1.amazonaws.com"
+    assert found == ["api.replicate.com", "*.replicate.delivery", "status.test", hub, bucket, "tunehouse.example.com"]
+
+
+@pytest.mark.parametrize("anchor", ["token-not-set", "invalid-token", "stuck-in-queued", "out-of-memory", "webhook-silent", "proxy"])
+def test_every_trouble_has_an_anchor(client, team, anchor):
+    assert page_of(client, team).count(f'id="{anchor}"') == 1
+
+
+def test_a_stuck_job_is_explained_by_the_status_pages_word(client, team, settings):
+    settings.STATUS_PAGE_URL = "https://status.test"
+    settings.HF_ENDPOINT = "https://huggingface.co"
+    unknown = page_of(client, team)
+    ProviderStatus.objects.create(source="https://status.test", page_url="https://status.test", word="degraded", read_at=timezone.now())
+
+    known = page_of(client, team)
+
+    assert ("<strong>unknown</strong>" in unknown, "<strong>degraded</strong>" in known) == (True, True)
 
 
 def test_strangers_get_no_help_and_the_page_has_no_scripts(client, team):

@@ -3,20 +3,24 @@
 import errno
 import json
 from datetime import datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import time_machine
 from django.conf import settings as django_settings
 from django.utils import timezone
 
 from accounts.models import AuditLine, Credential
 from jobs import packing
 from jobs.models import Job, LaunchIntent, ProviderSettings, ProviderUpload, StorageKey
+from jobs.replicate.gateway import Gateway, OutcomeUnknown, Unavailable
 from jobs.services import cancelling, dataflow, launching, progress, results
 from jobs.services.dispatch import dispatch
 from tests.billing.factories import USD, race
 from tests.factories import CredentialFactory
 from tests.jobs.ready import make_ready
 from tests.jobs.sandbox.servers import free_port, inputs
+from tests.jobs.test_gateway import Provider
 
 RATE = 0.000975
 
@@ -28,6 +32,14 @@ def job(at_provider, account):
     job = at_provider.submit(max_seconds=3600)
     assert [job] == dispatch()
     return job
+
+
+@pytest.fixture
+def provider():
+    """A provider that answers by a script."""
+    provider = Provider()
+    yield provider
+    provider.stop()
 
 
 @pytest.fixture
@@ -59,6 +71,14 @@ def test_a_launched_job_is_at_the_provider_with_its_marker_its_ceiling_and_its_w
     assert ProviderUpload.objects.get(job=job).url == given["images"]
     assert job.created_at_provider is not None
     assert job.stop_at == job.created_at_provider + timedelta(seconds=3600)
+
+
+def test_the_accounts_signing_secret_is_known_before_its_first_webhook_comes(job, launch, account):
+    assert job.credential.signing_keys == ""
+
+    job = launch(job)
+
+    assert job.credential.signing_keys == account.http.get("/v1/webhooks/default/secret").json()["key"]
 
 
 def test_a_second_bell_changes_nothing(job, launch, predictions):
@@ -113,6 +133,97 @@ def test_not_found_is_believed_only_after_a_while(job, launch, account, predicti
     assert (believed.waiting_reason, believed.intent.is_settled, none_yet) == ("", True, [])
     assert (created.state, created.intent.outcome, len(predictions())) == ("queued", "created", 1)
     assert created.intent.first_call_at < created.intent.called_at
+
+
+def test_a_list_that_was_begun_too_early_is_not_believed_however_long_it_took(job, launch, account, monkeypatch):
+    account.rule(create_status=502, times=1)
+    given_up_at = launch(job).intent.given_up_at
+    look_for = launching._look_for
+
+    def look_slowly(*given):
+        found = look_for(*given)
+        clock.shift(timedelta(seconds=30))
+        return found
+
+    monkeypatch.setattr(launching, "_look_for", look_slowly)
+    with time_machine.travel(given_up_at + timedelta(seconds=django_settings.NOT_FOUND_AFTER_SECONDS - 5), tick=False) as clock:
+        doubtful = launch(job)
+
+    assert (doubtful.waiting_reason, doubtful.intent.is_settled, doubtful.intent.searches) == ("uncertain", False, 1)
+
+
+@pytest.mark.parametrize("second_page", ["is missing", "has another shape"])
+def test_a_list_of_which_a_page_is_missing_proves_nothing(job, launch, account, settings, provider, monkeypatch, second_page):
+    monkeypatch.setattr("jobs.replicate.gateway.time.sleep", lambda _: None)
+    account.rule(create_status=502, times=1)
+    launch(job)
+    LaunchIntent.objects.update(given_up_at=timezone.now() - timedelta(seconds=django_settings.NOT_FOUND_AFTER_SECONDS + 60))
+    settings.REPLICATE_BASE_URL = provider.url
+    provider.answers(200, {"results": [], "next": f"{provider.url}/v1/predictions?cursor=2"})
+    provider.answers(*{"is missing": (503,), "has another shape": (200, {"detail": "no"})}[second_page])
+
+    doubtful = launch(job)
+
+    assert (doubtful.state, doubtful.intent.is_settled, doubtful.intent.outcome) == ("uploading", False, "open")
+    assert len(provider.asked) > 1
+    assert {asked["method"] for asked in provider.asked} == {"GET"}
+
+
+def test_the_list_is_asked_for_from_before_the_first_call_on(job, launch, account, settings, provider):
+    account.rule(create_status=502, times=1)
+    first_call_at = launch(job).intent.first_call_at
+    settings.REPLICATE_BASE_URL = provider.url
+    provider.answers(200, {"results": [], "next": None})
+
+    launch(job)
+
+    [asked] = provider.asked
+    since = datetime.fromisoformat(parse_qs(urlsplit(asked["path"]).query)["created_after"][0])
+    assert first_call_at - timedelta(minutes=6) < since < first_call_at
+
+
+def test_a_worker_that_slept_between_its_intent_and_its_call_does_not_make_the_call(job, launch, predictions, monkeypatch):
+    commit_intent = launching._commit_intent
+
+    def commit_and_sleep(*given, **named):
+        intent = commit_intent(*given, **named)
+        # Meanwhile another worker takes this one for dead, and searches.
+        LaunchIntent.objects.update(given_up_at=timezone.now(), searches=1)
+        return intent
+
+    monkeypatch.setattr(launching, "_commit_intent", commit_and_sleep)
+
+    slept = launch(job)
+
+    assert (slept.state, slept.intent.is_settled, predictions()) == ("uploading", False, [])
+
+
+@pytest.mark.parametrize("error", [Unavailable("busy", status=429), OutcomeUnknown("lost")])
+def test_an_answer_that_comes_after_another_workers_call_settles_nothing_of_it(job, launch, monkeypatch, error):
+    later = timezone.now() + timedelta(minutes=5)
+
+    def answer_late(*_, **__):
+        LaunchIntent.objects.update(called_at=later)
+        raise error
+
+    monkeypatch.setattr(Gateway, "create", answer_late)
+
+    intent = launch(job).intent
+
+    assert (intent.called_at, intent.is_settled, intent.given_up_at, intent.outcome) == (later, False, None, "open")
+
+
+def test_a_job_that_was_found_while_its_data_was_packed_is_not_created_again(job, launch, predictions, monkeypatch):
+    prepare = dataflow.prepare
+
+    def prepare_while_it_is_found(*given):
+        Job.objects.filter(pk=job.pk).update(prediction_id="found-meanwhile")
+        return prepare(*given)
+
+    monkeypatch.setattr(dataflow, "prepare", prepare_while_it_is_found)
+    launching.launch(Job.objects.select_related("team", "credential").get(pk=job.pk))
+
+    assert (predictions(), LaunchIntent.objects.count()) == ([], 0)
 
 
 def hide_one(account):
@@ -190,6 +301,28 @@ def test_a_busy_provider_is_asked_again_when_it_said(job, launch, account):
     assert (busy.state, busy.waiting_reason, busy.intent.is_settled) == ("uploading", "provider_busy", True)
     assert pause <= 1
     assert (gone.state, gone.intent.searches) == ("queued", 0)
+
+
+def test_a_busy_provider_does_not_make_a_job_wait_for_longer_than_five_minutes(job, launch, monkeypatch):
+    def refuse(*_, **__):
+        raise Unavailable("busy", status=429, retry_after=86_400.0)
+
+    monkeypatch.setattr(Gateway, "create", refuse)
+
+    busy = launch(job)
+
+    assert 290 < (busy.try_after - timezone.now()).total_seconds() <= 300
+
+
+@pytest.mark.parametrize("status", [500, 503, 504])
+def test_after_a_fault_of_the_server_the_launcher_searches_before_it_asks_again(job, launch, account, predictions, status):
+    account.rule(create_status=status, times=1)
+
+    doubtful = launch(job)
+    searched = launch(job)
+
+    assert (doubtful.waiting_reason, doubtful.intent.given_up_at is not None) == ("uncertain", True)
+    assert (searched.intent.searches, searched.intent.outcome, predictions()) == (1, "open", [])
 
 
 def test_a_job_waits_for_credit_and_goes_on_when_there_is_some(job, launch, account):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.replicate.logs import GAP, Point, ProgressParser, new_text, read
+from jobs.replicate.logs import GAP, Lines, Point, ProgressParser, new_text, read, whole_lines, without_repaints
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -31,7 +31,7 @@ def test_a_whole_run_is_read():
 
     assert (parser.step, parser.total_steps, parser.percent, parser.stage) == (200, 200, 100.0, "Training")
     assert (parser.loss, parser.learning_rate, parser.rate, parser.seconds_left) == (0.187, 0.0001, 1.94, 0)
-    assert (parser.checkpoints, parser.errors) == ([100], [])
+    assert (parser.checkpoints, parser.validations, parser.errors) == ([100], [100, 200], [])
     assert parser.last_log == "Model published to: https://huggingface.co/acme/my-lora"
     assert list(series.values()) == [
         Point(1, 0.512, 1e-06),
@@ -330,3 +330,43 @@ def test_in_any_order_the_kept_log_is_the_longest_that_was_seen(lengths):
         kept += new_text(len(kept), LOG[:length], **ends_of(kept))
 
     assert kept == LOG[: max(lengths)]
+
+
+# --- Lines ----------------------------------------------------------------------------------------------------
+
+
+def cut(*pieces):
+    lines = Lines()
+    found = [line for piece in pieces for line in lines.feed(piece)]
+    return [(line.number, line.text) for line in found + lines.finish()]
+
+
+def test_lines_are_counted_whatever_ends_them():
+    assert cut("one\ntwo\r\nthree\rfour\n\nsix") == [(1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, ""), (6, "six")]
+    assert cut("one\r", "\ntwo\r") == [(1, "one"), (2, "two")]
+    assert cut("") == []
+
+
+@given(st.lists(st.text(alphabet="a\r\n%|1", max_size=6), max_size=8))
+def test_lines_are_the_same_in_any_pieces(pieces):
+    assert cut(*pieces) == cut("".join(pieces))
+
+
+@given(st.text(alphabet="a\r\n"))
+def test_whole_lines_are_those_that_nothing_can_change(text):
+    lines = Lines()
+    lines.feed(text)
+
+    assert whole_lines(text) == lines.number
+
+
+def test_of_each_bar_the_last_state_is_left():
+    text = (
+        "Loading\nFetch:  10%|#  | 1/10\rFetch: 100%|###| 10/10\r\nEpoch 1/2 Steps:  1%|#  | 1/100\nEpoch 1/2 Steps: 50%|## | 50/100\n"
+        "Epoch 2/2 Steps: 51%|## | 51/100\nDone 10%\rDone 20%\rEnd\nEnd\n"
+    )
+    lines = Lines()
+
+    left = list(without_repaints(lines.feed(text)))
+
+    assert [line.number for line in left] == [1, 3, 5, 6, 8, 9, 10]

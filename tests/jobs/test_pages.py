@@ -1,7 +1,7 @@
 """The jobs list and the page of one job: who sees what, what moves by itself, and what is never sent."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -11,15 +11,16 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.models import Credential
 from accounts.roles import Role
 from billing import services as billing
-from jobs import downloads
+from jobs import downloads, log_page
 from jobs.models import Job, JobProgress
 from jobs.services import logs
 from jobs.states import State
 from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import MembershipFactory, TeamFactory
-from tests.jobs.factories import ArtifactFactory, JobFactory, hold_for, make_member
+from tests.jobs.factories import ArtifactFactory, JobFactory, TrainerFactory, hold_for, make_member
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +68,7 @@ def test_the_list_asks_as_often_for_three_jobs_as_for_one(client, team, rows, dj
     for _ in range(rows):
         JobFactory(team=team)
 
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(13):
         page_of(client, team.get_absolute_url())
 
 
@@ -102,6 +103,56 @@ def test_filters_stand_in_the_address(client, team, query, found):
     assert [name for name in ("one", "two", "three") if f"run-{name}" in page] == found
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("user_id=mine", ["one"]),
+        ("user_id={other}", ["two", "three"]),
+        ("user_id={stranger}", ["one", "two", "three"]),
+        ("user_id={other}&trainer=big-gpu", ["three"]),
+        ("trainer=big-gpu", ["three"]),
+        ("trainer=nonsense", ["one", "two", "three"]),
+        ("since=2026-11-21", ["two", "three"]),
+        ("until=2026-11-21", ["one"]),
+        ("since=2026-11-21&until=2026-11-22", ["two"]),
+        ("since=2026-11-21T12:00:01Z", ["three"]),
+        ("since=2026-11-21T13:00:01%2B01:00", ["three"]),
+        ("since=yesterday", ["one", "two", "three"]),
+        ("since=0001-01-01T00:00:00%2B14:00", ["one", "two", "three"]),
+    ],
+)
+def test_person_trainer_and_days_filter_as_they_do_in_the_api(client, owner, query, found):
+    team, other, stranger = owner.team, make_member(owner.team).user, MembershipFactory().user
+    day = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    JobFactory(team=team, run_name="run-one", submitted_by=owner.user, submitted_at=day)
+    JobFactory(team=team, run_name="run-two", submitted_by=other, submitted_at=day + timedelta(days=1))
+    big = TrainerFactory(profile="big-gpu", label="Big")
+    JobFactory(team=team, run_name="run-three", submitted_by=other, submitted_at=day + timedelta(days=2), trainer=big)
+    query = query.format(other=other.pk, stranger=stranger.pk)
+
+    page = page_of(client, f"{team.get_absolute_url()}?{query}")
+
+    assert [name for name in ("one", "two", "three") if f"run-{name}" in page] == found
+    assert str(stranger) not in page
+    if not any(word in query for word in ("mine", "trainer", "yesterday", "0001")) and str(stranger.pk) not in query:
+        answer = client.get(f"/api/cloud/jobs?{query}&team={team.slug}")
+        assert sorted(job["metadata"]["run_name"] for job in answer.json()["jobs"]) == sorted(f"run-{name}" for name in found)
+
+
+def test_what_is_filtered_stands_in_the_form_and_in_the_links(client, owner):
+    JobFactory(team=owner.team, submitted_by=owner.user)
+
+    page = page_of(client, f"{owner.team.get_absolute_url()}?user_id=mine&since=2026-11-21&until=2026-11-24T10:00:00Z")
+
+    assert re.search(r'<details class="more-filters" open>', page)
+    assert re.search(r'<option value="mine" selected>', page)
+    assert re.findall(r'<input type="(\w+)" name="(?:since|until)" value="([^"]*)"', page) == [
+        ("date", "2026-11-21"),
+        ("text", "2026-11-24T10:00:00Z"),
+    ]
+    assert 'href="?user_id=mine&amp;since=2026-11-21&amp;until=2026-11-24T10%3A00%3A00Z&amp;state=active"' in page
+
+
 def test_pages_of_the_list_keep_the_filters(client, team):
     for _ in range(26):
         JobFactory(team=team, config_name="sdxl-lora", state=State.COMPLETED)
@@ -118,6 +169,25 @@ def test_an_empty_list_says_how_to_begin(client, team):
 
     assert "No jobs yet" in page
     assert "POST http://testserver/api/cloud/jobs/submit" in page
+    assert steps_done(page) == [False, False, False]
+
+
+def steps_done(page):
+    """Which of the three steps to the first job have a tick."""
+    steps = page.split('class="first-steps"')[1].split("</ol>")[0]
+    return [name == "completed" for name in re.findall(r"icons[^#]*\.svg#(\w+)", steps)]
+
+
+def test_the_steps_to_the_first_job_are_ticked_as_they_are_done(client, ready):
+    client.force_login(ready.member.user)
+    done = steps_done(page_of(client, ready.team.get_absolute_url()))
+
+    Credential.objects.update(health="refused")
+    refused = page_of(client, ready.team.get_absolute_url())
+
+    assert done == [True, True, False]
+    assert steps_done(refused) == [False, True, False]
+    assert "Replicate refuses the token" in refused
 
 
 def test_a_list_without_a_match_says_so_and_leads_back(client, team):
@@ -276,12 +346,12 @@ def test_settings_are_shown_as_written_and_secrets_are_not(client, team):
 def test_a_long_job_makes_a_light_page(client, team):
     job = JobFactory(team=team, progress__step=5000, progress__total_steps=5000)
     say(job, "".join(f"Epoch 1/1, Steps: 50%|##### | {step}/9000 [00:01<00:01, lr=1e-4, step_loss=0.1]\n" for step in range(5000)))
-    assert job.series.count() > 1000
+    assert job.series.count() > 500
 
     page = page_of(client, url("detail", job))
 
     assert len(page.encode()) < 200_000
-    assert "are left out here" in page
+    assert "Earlier lines" in page
     assert "| 4999/9000" in page
 
 
@@ -294,7 +364,7 @@ def test_pages_ask_as_often_for_a_long_story_as_for_a_short_one(client, team, dj
             job.series.create(step=number, loss=0.5)
 
     for job in (short, long):
-        with django_assert_num_queries(17):
+        with django_assert_num_queries(21):
             page_of(client, url("detail", job))
 
 
@@ -320,6 +390,59 @@ def test_looking_at_a_job_is_noted_at_most_every_few_seconds(client, team, time_
     assert seen == [0, 0, 0, 6]
 
 
+# --- The timeline -----------------------------------------------------------------------------------------------
+
+
+def lines_of(page):
+    """The timeline's lines as text."""
+    lines = page.split('class="timeline"')[1].split("</ol>")[0].split("<li>")[1:]
+    return [" ".join(re.sub("<[^>]+>", " ", line).split()) for line in lines]
+
+
+def test_each_of_the_providers_events_is_one_line_with_its_meaning(client, team, time_machine):
+    noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    time_machine.move_to(noon + timedelta(hours=1), tick=False)
+    job = JobFactory(team=team, state=State.COMPLETED, ended_at=noon + timedelta(minutes=9))
+    job.events.create(state=State.PENDING, cause="submit", at=noon)
+    job.events.create(state=State.RUNNING, cause="webhook", at=noon + timedelta(minutes=1))
+    job.events.create(state=State.COMPLETED, cause="poll", at=noon + timedelta(minutes=9))
+    for word, minute, last, times, deliveries, cause in [
+        ("start", 1, 1, 1, 1, "webhook"),
+        ("logs", 2, 5, 34, 30, "webhook"),
+        ("output", 8, 8, 1, 0, "poll"),
+        ("completed", 9, 9, 1, 0, "poll"),
+    ]:
+        job.provider_events.create(
+            event=word,
+            at=noon + timedelta(minutes=minute),
+            last_at=noon + timedelta(minutes=last),
+            times=times,
+            deliveries=deliveries,
+            cause=cause,
+        )
+
+    assert lines_of(page_of(client, url("detail", job))) == [
+        "Waiting Nov 23, 12:00 UTC · submitted",
+        "Running start Replicate began the run. Nov 23, 12:01 UTC · webhook",
+        "logs The log grew. 34 times, last Nov 23, 12:05 UTC (30 webhooks) Nov 23, 12:02 UTC · webhook",
+        "output The trainer named its result. Nov 23, 12:08 UTC · asked the provider",
+        "Completed completed The run ended well. Nov 23, 12:09 UTC · asked the provider",
+    ]
+
+
+def test_an_event_whose_move_was_never_seen_has_a_line_of_its_own(client, team):
+    now = timezone.now()
+    job = JobFactory(team=team, state=State.FAILED, ended_at=now)
+    job.events.create(state=State.FAILED, cause="poll", at=now)
+    job.provider_events.create(event="start", at=now, last_at=now, times=1, cause="poll")
+    job.provider_events.create(event="failed", at=now, last_at=now, times=1, cause="poll")
+
+    lines = lines_of(page_of(client, url("detail", job)))
+
+    assert sorted("The run ended with an error." in line for line in lines) == [False, True]
+    assert sorted("Replicate began the run." in line for line in lines) == [False, True]
+
+
 # --- Live parts --------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +450,11 @@ def ask_again(client, page):
     """What htmx would ask next, and its answer."""
     address = re.search(r'<div id="live"[^>]*hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
     return page_of(client, address, **{"HX-Request": "true"})
+
+
+def log_of(page):
+    """The lines of a log with their numbers."""
+    return [(int(number), text) for number, text in re.findall(r'id="L(\d+)"><a[^>]*></a>([^<]*)</span>', page)]
 
 
 def test_the_log_grows_by_what_is_new(client, team):
@@ -338,9 +466,54 @@ def test_the_log_grows_by_what_is_new(client, team):
     answer = ask_again(client, page)
     nothing_new = ask_again(client, answer)
 
-    assert '<div hx-swap-oob="beforeend:#log">second &lt;line&gt;\n</div>' in answer
-    assert "first line" not in answer
-    assert "beforeend:#log" not in nothing_new
+    assert log_of(page) == [(1, "first line")]
+    assert re.findall(r'hx-swap-oob="(beforeend:#log-lines)"', answer) == ["beforeend:#log-lines"]
+    assert log_of(answer) == [(1, "first line"), (2, "second &lt;line&gt;")]
+    assert ("#log-lines" in nothing_new, log_of(nothing_new)) == (False, [])
+
+
+def test_a_bar_is_drawn_anew_and_a_line_that_goes_on_grows(client, team):
+    job = JobFactory(team=team)
+    text = "Loading\nEpoch 1/1 Steps:  10%|#   | 1/10 [00:01]\rEpoch 1/1 Steps:  20%|##  | 2/10 [00:02]"
+    say(job, text)
+    page = page_of(client, url("detail", job))
+    say(job, f"{text}\rEpoch 1/1 Steps:  30%|### | 3/10 [00:03]\r")
+
+    answer = ask_again(client, page)
+    say(job, f"{text}\rEpoch 1/1 Steps:  30%|### | 3/10 [00:03]\r\nDone\n")
+    after = ask_again(client, answer)
+
+    assert log_of(page) == [(1, "Loading"), (3, "Epoch 1/1 Steps:  20%|##  | 2/10 [00:02]")]
+    assert log_of(answer) == [(4, "Epoch 1/1 Steps:  30%|### | 3/10 [00:03]")]
+    assert log_of(after) == [(4, "Epoch 1/1 Steps:  30%|### | 3/10 [00:03]"), (5, "Done")]
+
+
+def test_a_long_log_has_pages_with_lines_to_link_to(client, team, monkeypatch):
+    monkeypatch.setattr(log_page, "LINES_A_PAGE", 10)
+    job = JobFactory(team=team)
+    say(job, "".join(f"line {chr(64 + number)}\n" for number in range(1, 24)) + "rest")
+
+    end, second, beyond = (page_of(client, url("whole_log", job) + query) for query in ("", "?line=12", "?line=999"))
+
+    assert [number for number, _ in log_of(end)] == [21, 22, 23, 24] == [number for number, _ in log_of(beyond)]
+    assert [number for number, _ in log_of(second)] == list(range(11, 21))
+    assert re.findall(r'href="(\?line=[^"]+)"', second) == ["?line=10#L10", "?line=21#L21"]
+    assert url("whole_log", job) in page_of(client, url("detail", job))
+
+
+def test_a_log_is_searched_without_scripts(client, team, monkeypatch):
+    monkeypatch.setattr(log_page, "MATCHES_A_PAGE", 2)
+    job = JobFactory(team=team)
+    say(job, "an <Error>\nfine\nerror again\nERROR\n")
+
+    found = page_of(client, f"{url('whole_log', job)}?q=error")
+    more = page_of(client, url("whole_log", job) + re.search(r'href="(\?q=[^"]+)"', found)[1].replace("&amp;", "&"))
+    nothing = page_of(client, f"{url('whole_log', job)}?q=nowhere")
+
+    assert log_of(found) == [(1, "an &lt;Error&gt;"), (3, "error again")]
+    assert f'href="{url("whole_log", job)}?line=3#L3"' in found
+    assert log_of(more) == [(4, "ERROR")]
+    assert "No line has this text." in nothing
 
 
 def test_only_the_parts_that_changed_are_sent(client, team, time_machine):

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from jobs import tasks
-from jobs.models import Job, JobProgress
+from jobs.models import AccountWatch, Job, JobProgress
 from jobs.services import launching, logs, polling, watching
 from jobs.services.dispatch import dispatch
 from jobs.states import State
@@ -18,8 +18,9 @@ NOW = timezone.now()
 
 @pytest.fixture
 def rung(monkeypatch):
+    """The jobs for whose accounts was rung, in order."""
     found = []
-    monkeypatch.setattr(tasks.poll_job, "delay", lambda *, job_pk: found.append(job_pk))
+    monkeypatch.setattr(tasks.reconcile, "delay", lambda *, team_pk, credential_pk, job_pks: found.extend(job_pks))
     return found
 
 
@@ -59,14 +60,37 @@ def test_a_job_that_somebody_watches_is_polled_often(polled, rung):
 
 
 @pytest.mark.django_db
-def test_an_ended_job_is_polled_until_its_log_is_here_or_forgotten(polled, rung):
-    unsaved = polled(6, job={"state": State.FAILED}, heard_at=NOW)
-    polled(60, job={"state": State.COMPLETED, "archived_at": NOW})
-    polled(60, job={"state": State.COMPLETED, "provider_forgot_at": NOW})
+def test_a_job_whose_webhooks_have_stopped_is_silent_again(polled, rung):
+    stopped = polled(6, heard_at=NOW - timedelta(minutes=6))
+    polled(6, heard_at=NOW - timedelta(minutes=4))
 
     polling.poll_due(now=NOW)
 
-    assert rung == [unsaved.pk]
+    assert rung == [stopped.pk]
+
+
+@pytest.mark.django_db
+def test_an_ended_job_is_left_to_the_rescue(polled, rung):
+    polled(60, job={"state": State.FAILED})
+    polled(60, job={"state": State.COMPLETED, "archived_at": NOW})
+
+    assert (polling.poll_due(now=NOW), rung) == (0, [])
+
+
+@pytest.mark.django_db
+def test_one_bell_is_rung_for_an_account_however_many_jobs_it_has(polled, monkeypatch):
+    rung = []
+    monkeypatch.setattr(tasks.reconcile, "delay", lambda **said: rung.append(said))
+    first = polled(60)
+    second = polled(60, job={"team": first.team, "credential": first.credential})
+    other = polled(60)
+
+    assert polling.poll_due(now=NOW) == 3
+
+    assert sorted(rung, key=lambda said: said["team_pk"]) == [
+        {"team_pk": first.team_id, "credential_pk": first.credential_id, "job_pks": [first.pk, second.pk]},
+        {"team_pk": other.team_id, "credential_pk": other.credential_id, "job_pks": [other.pk]},
+    ]
 
 
 @pytest.mark.django_db
@@ -159,3 +183,4 @@ def test_a_provider_that_is_away_changes_nothing(forgotten, fresh, settings):
     polling.poll(fresh(forgotten))
 
     assert Job.objects.values().get() == before
+    assert AccountWatch.objects.get().failures == 1

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from accounts.models import AuditLine
 from accounts.roles import Role
-from billing import ledger
+from billing import ledger, prices
 from billing.models import BilledTime, LedgerLine
 from jobs.models import Job, JobProgress, LaunchIntent, LogChunk
 from jobs.replicate import predictions
@@ -136,7 +136,7 @@ def test_another_predictions_news_are_not_taken():
     job = launched(prediction_id="a" * 26)
 
     progress.record(job, said("succeeded", seconds=1, logs="somebody else's"), cause="webhook")
-    progress.keep_log(job, said("processing", logs="somebody else's"))
+    progress.hear(job, said("processing", logs="somebody else's"), now=timezone.now())
 
     assert (now_of(job).state, now_of(job).prediction_id, logs.read(job)) == ("uploading", "a" * 26, "")
 
@@ -177,6 +177,13 @@ def test_news_that_come_before_the_answer_tie_the_job_to_its_prediction():
         (said("failed", started_at=BEGAN.isoformat(), completed_at="2026-11-23T12:10:00Z"), 585_000, ending.FROM_STAMPS),
         (said("failed", started_at=BEGAN.isoformat(), completed_at="2026-11-24T12:10:00Z"), 3_510_000, ending.FROM_STAMPS),
         (said("succeeded", seconds=4000), 3_900_000, "The provider billed more time than the ceiling allows."),
+        # Half a micro-dollar goes to the even one: these are 19.5 and 58.5.
+        (said("succeeded", seconds=Decimal("0.02")), 20, ""),
+        (said("succeeded", seconds=Decimal("0.06")), 58, ""),
+        (said("failed", data_removed=True, started_at=BEGAN.isoformat()), 3_510_000, ending.NO_METRICS),
+        # The end before the beginning, and more time than any run can have: no figures to charge by.
+        (said("failed", started_at=BEGAN.isoformat(), completed_at="2026-11-23T11:00:00Z"), 3_510_000, ending.NO_METRICS),
+        (said("succeeded", seconds=Decimal("1e12")), 3_510_000, ending.NO_TIME),
     ],
 )
 def test_what_a_run_costs_by_what_the_provider_says_of_it(prediction, charge, flag):
@@ -186,7 +193,13 @@ def test_what_a_run_costs_by_what_the_provider_says_of_it(prediction, charge, fl
 
     job = now_of(job)
     assert (job.cost, job.hold.charge, job.hold.flag) == (charge, charge, flag)
+    assert job.hold.needs_a_look == bool(flag)
+    lines = dict(job.hold.lines.values_list("kind", "amount"))
+    assert lines["hold"] == lines["charge"] + lines["release"] == HELD
+    assert lines["charge"] + lines.get("adjust", 0) == charge
     assert ledger.verify(job.team).valid
+    if job.hold.billed_seconds is not None:
+        assert prices.charge(usd_per_second=job.price_line.usd_per_second, seconds=job.hold.billed_seconds) == charge
 
 
 @pytest.mark.django_db
@@ -196,7 +209,37 @@ def test_hardware_that_is_billed_for_its_whole_time_counts_queue_and_boot():
 
     progress.record(job, said("succeeded", seconds=100), cause="poll")
 
-    assert now_of(job).cost == 156_000  # 160 s
+    assert (now_of(job).cost, now_of(job).hold.billed_seconds) == (156_000, 160)
+
+
+@pytest.mark.django_db
+def test_hardware_that_is_billed_for_its_whole_time_is_charged_by_its_stamps_from_creation_on():
+    job = launched(price_line=PriceLineFactory(hardware="gpu-private", billed_time=BilledTime.INSTANCE))
+    started, ended = BEGAN + timedelta(minutes=5), BEGAN + timedelta(minutes=10)
+
+    progress.record(job, said("failed", started_at=started.isoformat(), completed_at=ended.isoformat()), cause="poll")
+
+    assert (now_of(job).cost, now_of(job).hold.flag) == (585_000, ending.FROM_STAMPS)  # 600 s
+
+
+@pytest.mark.django_db
+def test_a_hold_knows_what_the_provider_calls_its_run_and_who_pays_for_it():
+    job = launched(credential__account_username="acme")
+
+    progress.record(job, said("starting"), cause="launch")
+
+    hold = now_of(job).hold
+    assert (hold.provider_reference, hold.provider_account, hold.billed_seconds) == (ID, "acme", None)
+
+
+@pytest.mark.django_db
+def test_a_run_that_was_lost_is_looked_for_on_the_invoices_of_its_account():
+    job = launched(credential__account_username="acme")
+
+    ending.lose(job, cause="search")
+
+    hold = now_of(job).hold
+    assert (hold.provider_reference, hold.provider_account, hold.charge, hold.needs_a_look) == ("", "acme", 3_510_000, True)
 
 
 # --- Archive ----------------------------------------------------------------------------------------------
@@ -248,7 +291,7 @@ def test_a_log_is_read_from_any_place_on(db):
     assert [logs.read(job, start=start, limit=limit) for start, limit in ((0, 3), (99, 2), (70_000, None), (80_000, None))] == [
         "ééé", "éé", "end", "",
     ]  # fmt: skip
-    assert logs.tail(job, characters=4) == "éend"
+    assert [line.number for line in logs.last_lines(job, 4)] == [1]
 
 
 def test_progress_is_understood_as_the_log_grows(db):

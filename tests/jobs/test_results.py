@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.models import AuditLine
 from jobs.models import Blob, IdempotencyKey, Job, LogChunk, ProviderUpload, ResultDelivery
 from jobs.models.results import KeyPurpose
-from jobs.services import results, tidying
+from jobs.services import deliveries, results, tidying
 from jobs.states import State
 from jobs.storage import keys
 from tests.jobs.factories import ArtifactFactory, JobFactory
@@ -76,13 +76,15 @@ def test_a_run_that_did_not_complete_delivers_nothing(state):
 
 
 @pytest.mark.django_db
-def test_what_the_trainer_pushed_elsewhere_is_its_word_and_is_called_so():
+def test_what_the_trainer_took_elsewhere_is_looked_at_after_the_job_was_cleaned_up_behind():
     job = ended(destination="hub")
 
     results.archive(job)
 
     found = delivery_of(job)
-    assert (found.state, found.receipt, found.delivered_at) == ("reported", {"said_by_trainer": "https://hub.example/acme"}, None)
+    assert (found.state, found.receipt, found.delivered_at) == ("delivering", {"said_by_trainer": "https://hub.example/acme"}, None)
+    assert deliveries.due(now=timezone.now()) == [found]
+    assert Job.objects.get(pk=job.pk).cleaned_up_at is not None
 
 
 @pytest.mark.django_db

@@ -15,6 +15,7 @@ from billing.models import Hold, LedgerLine
 from jobs.models import Dataset, IdempotencyKey, Job, ProviderSettings, QueueSettings, TrainingConfig
 from jobs.models.admission import QueueMode
 from jobs.services import dispatch, submission
+from jobs.services.repeats import Repeat
 from jobs.specs import JobSpec
 from tests.billing.factories import USD, SpendLimitFactory, race
 from tests.factories import MembershipFactory, TeamFactory, make_token
@@ -558,7 +559,7 @@ def test_what_was_asked_is_kept_as_hashes_beside_the_key(ready):
 @pytest.mark.django_db(transaction=True)
 def test_twenty_repeats_at_once_make_one_job(no_provider):
     ready = make_ready()
-    repeat = submission.Repeat(key="ci-1", body={"config_name_to_load": NAMED})
+    repeat = Repeat(key="ci-1", body={"config_name_to_load": NAMED})
 
     outcomes = race(lambda number: submission.submit(ready.caller, JobSpec(config_name=NAMED), repeat=repeat), times=20)
 

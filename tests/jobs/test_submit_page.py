@@ -56,7 +56,7 @@ def test_the_page_says_at_once_what_the_first_config_would_cost(client, team):
 
     assert "At most <strong>" in page
     assert 'title="1.813500 USD">$1.81' in page
-    assert "It takes $1.81 of the $10.00 that are left (monthly limit). $8.19 are left after it" in page
+    assert "It takes $1.81 of the $10.00 that the team&#x27;s monthly limit has left. $8.19 are left after it" in page
     assert "Submit for at most $1.81" in page
     assert (Job.objects.count(), Hold.objects.count()) == (0, 0)
 
@@ -83,8 +83,25 @@ def test_what_does_not_fit_a_limit_is_said_before_it_is_sent(client, team):
 
     page = page_of(client, team)
 
-    assert "Only $1.00 are left (monthly limit)." in page
+    assert "It is refused by the team&#x27;s monthly limit: $1.00 are left until it resets," in page
     assert "disabled" in page
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("warn", "It goes beyond the team&#x27;s monthly limit, of which $1.00 are left. That limit only warns, and the job goes on."),
+        ("require_approval", "the team&#x27;s monthly limit, beyond which somebody must approve, has $1.00 left."),
+    ],
+)
+def test_what_a_limit_that_does_not_block_does_is_said_before_it_is_sent(client, team, action, said):
+    SpendLimitFactory(team=team, amount=1 * USD, action=action)
+
+    page = page_of(client, team)
+
+    assert said in page
+    assert "Submit for at most $1.81" in page
+    assert "No spend limit is set" not in page
 
 
 def test_a_team_without_a_config_begins_with_a_pasted_one(client, team):
@@ -278,13 +295,13 @@ def test_a_stranger_finds_no_form(client, team):
 
 
 def test_the_page_asks_as_often_for_many_datasets_as_for_one(client, team, ready, django_assert_num_queries):
-    with django_assert_num_queries(26):
+    with django_assert_num_queries(70):
         page_of(client, team)
     for number in range(2, 5):
         ready.version.pk, ready.version.number = None, number
         ready.version.save()
 
-    with django_assert_num_queries(26):
+    with django_assert_num_queries(70):
         page_of(client, team)
 
 

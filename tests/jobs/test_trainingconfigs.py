@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.trainingconfigs import (
-    FLUX_LORA_EXAMPLE,
     ConfigProblems,
     KeyProblem,
     completed,
@@ -22,7 +21,9 @@ from jobs.trainingconfigs import (
     resolution,
     resolution_type,
     train_batch_size,
+    without_secrets,
 )
+from jobs.trainingexamples import EXAMPLES, Example
 from jobs.trainingkeys import NOT_ALLOWED, OTHER_NAMES, SETTINGS
 
 # The configs that SimpleTuner ships as examples come in these shapes: all keys of one kind of training, local names included.
@@ -100,16 +101,32 @@ def told(**config: Any) -> list[KeyProblem]:
     return problems({"model_family": "flux", **config})
 
 
-@pytest.mark.parametrize("shape", [LORA_ON_ONE_MACHINE, WITH_DASHES, VIDEO, LYCORIS, DISTILLED, FLUX_LORA_EXAMPLE])
+@pytest.mark.parametrize("shape", [LORA_ON_ONE_MACHINE, WITH_DASHES, VIDEO, LYCORIS, DISTILLED, *(example.config for example in EXAMPLES)])
 def test_a_config_in_the_shapes_of_simpletuners_examples_passes(shape: dict[str, Any]) -> None:
     config, _ = portable(normalise(shape))
 
     assert problems(config) == []
 
 
-def test_the_example_needs_no_help_to_be_accepted() -> None:
-    assert problems(normalise(FLUX_LORA_EXAMPLE)) == []
-    assert completed(FLUX_LORA_EXAMPLE) == FLUX_LORA_EXAMPLE
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_needs_no_help_to_be_accepted(example: Example) -> None:
+    assert problems(normalise(example.config)) == []
+    assert completed(example.config) == example.config
+    assert max_train_steps(example.config) > 0
+
+
+def test_a_job_that_goes_to_the_hub_needs_no_config_that_says_so() -> None:
+    asked = {"model_family": "flux", "push_to_hub": True, "push_checkpoints_to_hub": True, "hub_model_id": "acme/lora"}
+
+    assert portable(asked, goes_to_hub=True) == ({"model_family": "flux"}, ["hub_model_id"])
+    assert [problem.key for problem in problems(portable(asked)[0])] == ["push_to_hub", "push_checkpoints_to_hub", "hub_model_id"]
+
+
+def test_what_may_be_a_secret_is_left_out_of_what_is_only_shown() -> None:
+    token = "hf_" + "x" * 30
+    written = {"seed": 1, "hub_token": "x", "validation_prompt": f"a {token}", "tracker": {"api_key": "k"}, token: 1, "lr": math.inf}
+
+    assert without_secrets(written) == {"seed": 1}
 
 
 @pytest.mark.parametrize("key", ["--learning_rate", "--learning-rate", "learning-rate", " learning_rate ", "learning_rate"])
@@ -271,8 +288,12 @@ def test_an_unknown_tracker_among_several_is_named() -> None:
         ("post_upload_script", "/opt/notify.sh", "the script is not in it"),
         ("accelerate_config", "accelerate.yaml", "the file is not in it"),
         ("pretrained_model_name_or_path", "/home/ada/flux", "Name a repository on the Hugging Face Hub"),
-        ("init_lora", "~/loras/first.safetensors", "Name a repository on the Hugging Face Hub"),
-        ("resume_from_checkpoint", r"C:\runs\checkpoint-100", "Name a repository on the Hugging Face Hub"),
+        ("init_lora", "~/loras/first.safetensors", "it takes no repository and no address"),
+        ("init_lora", "acme/first-lora", "it takes no repository and no address"),
+        ("init_lora_ema", "https://example.com/first.safetensors", "it takes no repository and no address"),
+        ("resume_from_checkpoint", r"C:\runs\checkpoint-100", "there is no checkpoint in it to go on from"),
+        ("resume_from_checkpoint", "checkpoint-100", "can only be 'latest'"),
+        ("resume_from_checkpoint", "s3://bucket/lora/checkpoint-100", "can only be 'latest'"),
         ("user_prompt_library", "config/user_prompt_library.json", "below config/examples/"),
         ("lycoris_config", "config/lycoris_config.json", "below config/examples/"),
     ],
@@ -282,6 +303,14 @@ def test_what_a_hosted_job_cannot_set_is_refused_with_the_reason(key: str, value
 
     assert (problem.key, problem.kind) == (key, "not_allowed")
     assert advice in problem.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("resume_from_checkpoint", "latest"), ("resume_from_checkpoint", None), ("resume_from_checkpoint", "None"), ("init_lora", "")],
+)
+def test_to_begin_at_the_first_step_may_be_said(key: str, value: Any) -> None:
+    assert told(**{key: value}) == []
 
 
 @pytest.mark.parametrize("value", [False, "false", 0, None, ""])

@@ -9,57 +9,21 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from standardwebhooks import Webhook
 
 from accounts.models import AuditLine, Credential
 from billing.models import LedgerLine
 from jobs import tasks as job_tasks
-from jobs.models import Job, JobEvent, JobProgress, LaunchIntent, LogChunk, ProviderSettings
+from jobs.models import Job, JobEvent, JobProgress, LogChunk, ProviderSettings
 from jobs.services import logs
-from jobs.states import State
 from tests.billing.factories import race
-from tests.jobs.factories import JobFactory, hold_for
+from tests.webhooks.deliveries import LOG, OTHER_SECRET, PATH, SECRET, address_of, body_of, make_job, signed
 from webhooks import services, tasks, views
 from webhooks.models import Delivery
-
-PATH = "/api/webhooks/replicate"
-SECRET = "whsec_c2ltcGxldHVuZXItc2FuZGJveC1rMDAx"
-OTHER_SECRET = "whsec_YW5vdGhlciB0ZWFtJ3Mgb3duIHNlY3JldC4u"
-ID = "k3m8v0b5t1rgm0cqy7nsd2w4ez"
-LOG = "Step 1/2\nStep 2/2\n"
-
-
-def make_job(**fields):
-    """A job at the provider whose account's secret we hold."""
-    job = JobFactory(**({"state": State.QUEUED, "prediction_id": ID, "started_at": None} | fields))
-    hold_for(job, micros=3_568_500)
-    LaunchIntent.objects.create(job=job, version="v", first_call_at=timezone.now(), called_at=timezone.now(), is_settled=True)
-    Credential.objects.filter(pk=job.credential.pk).update(signing_keys=SECRET, signing_keys_fetched_at=timezone.now())
-    return job
 
 
 @pytest.fixture
 def job(db, no_provider):
     return make_job()
-
-
-def body_of(status="succeeded", **fields):
-    said = {"id": ID, "status": status, "logs": LOG, "output": None, "error": None, "metrics": {"predict_time": 100.5}}
-    said |= {"input": {"prompt": "pLaNtEd prompt", "hf_token": "hf_pLaNtEdpLaNtEd"}}
-    return json.dumps(said | fields).encode()
-
-
-def signed(body, *, secret=SECRET, webhook_id="msg_1", at=None):
-    at = at or datetime.now(UTC)
-    return {
-        "webhook-id": webhook_id,
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(secret).sign(webhook_id, at, body.decode()),
-    }
-
-
-def address_of(job, path=PATH):
-    return f"{path}?job={job.job_id}&callback={job.callback_key}"
 
 
 def deliver(job, body=None, *, headers=None, to=None, **options):
@@ -184,6 +148,33 @@ def test_twenty_repeats_at_once_are_one_delivery(no_provider):
     assert (LedgerLine.objects.filter(kind="charge").count(), LogChunk.objects.count()) == (1, 1)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_repeats_that_come_while_their_delivery_is_applied_are_answered(no_provider):
+    job = make_job()
+
+    def deliver_and_apply(number):
+        webhook_id = f"msg_{number // 6}"
+        answer = deliver(job, body_of("processing", logs=LOG * (1 + number // 6)), webhook_id=webhook_id)
+        services.apply(Delivery.objects.select_related("job__team").get(webhook_id=webhook_id))
+        return answer.status_code
+
+    answers = race(deliver_and_apply, times=60)
+
+    assert answers == [200] * 60
+    assert list(Delivery.objects.values_list("state", "repeats", "attempts")) == [("applied", 5, 1)] * 10
+
+
+def test_a_job_is_locked_before_its_deliveries(job, django_assert_num_queries):
+    def locked_first(work, at_most):
+        with django_assert_num_queries(at_most, exact=False) as queries:
+            work()
+        return next(query["sql"] for query in queries if query["sql"].endswith("FOR NO KEY UPDATE") or query["sql"].startswith("UPDATE"))
+
+    first = [locked_first(lambda: deliver(job), 40), locked_first(lambda: services.apply(Delivery.objects.get()), 60)]
+
+    assert ['SELECT "jobs_job"."id" FROM' in sql for sql in first] == [True, True]
+
+
 def test_the_same_id_with_other_bytes_is_put_apart(job):
     deliver(job, body_of("processing"))
     other = deliver(job, body_of("failed", logs="another log"))
@@ -225,25 +216,6 @@ def test_the_log_is_kept_once_however_many_deliveries_bring_it(job):
 
     assert (logs.read(job), LogChunk.objects.count()) == (LOG * 4, 4)
     assert sum(len(chunk.text) for chunk in LogChunk.objects.all()) == len(LOG) * 4
-
-
-def test_a_delivery_that_cannot_be_applied_is_put_aside_with_the_reason(job, monkeypatch):
-    deliver(job)
-    Delivery.objects.update(attempts=services.ATTEMPTS - 2)
-
-    def fails(*_, **__):
-        raise RuntimeError("cannot be")
-
-    monkeypatch.setattr("jobs.services.progress.record", fails)
-    services.apply_unapplied()
-    tried_again = Delivery.objects.get().state
-    services.apply_unapplied()
-
-    dead = Delivery.objects.get()
-    assert (tried_again, dead.state, dead.attempts, dead.reason) == ("received", "dead", services.ATTEMPTS, "RuntimeError: cannot be")
-    monkeypatch.undo()
-    assert services.replay(dead)
-    assert Job.objects.get().state == "completed"
 
 
 # --- Turned away ------------------------------------------------------------------------------------------

@@ -27,13 +27,14 @@ function isAtEnd(log) {
 }
 document.addEventListener("htmx:oobBeforeSwap", (event) => {
   const { target, fragment } = event.detail;
-  if (target.matches(".log")) target.dataset.follows = isAtEnd(target);
+  const log = target.closest(".log");
+  if (log) log.dataset.follows = isAtEnd(log);
   // What the reader has unfolded stays so.
   for (const fold of target.querySelectorAll("details[id][open]")) fragment.querySelector(`#${fold.id}`)?.setAttribute("open", "");
 });
 document.addEventListener("htmx:oobAfterSwap", (event) => {
-  const log = event.detail.target;
-  if (log.matches(".log") && log.dataset.follows === "true") log.scrollTop = log.scrollHeight;
+  const log = document.querySelector('.log[data-follows="true"]');
+  if (log) log.scrollTop = log.scrollHeight;
 });
 
 // Who was signed out meanwhile gets the sign-in page, not a piece of it in the middle of this one.
@@ -45,5 +46,14 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
-for (const log of document.querySelectorAll(".log")) log.scrollTop = log.scrollHeight;
+for (const log of document.querySelectorAll(".log-end")) log.scrollTop = log.scrollHeight;
 for (const button of document.querySelectorAll("[data-theme-toggle]")) button.hidden = false;
+
+// A passkey that was not used, for whatever reason, is said in words beside the button.
+document.addEventListener("allauth.error", (event) => {
+  const trouble = document.querySelector("[data-passkey-trouble]");
+  if (trouble) {
+    event.preventDefault();
+    trouble.hidden = false;
+  }
+});

@@ -43,9 +43,3 @@ def account(shared_sandbox, open_account):
 def receiver():
     with servers.receiving() as receiver:
         yield receiver
-
-
-@pytest.fixture(scope="session")
-def bucket(tmp_path_factory):
-    with servers.bucket(tmp_path_factory.mktemp("s3")) as bucket:
-        yield bucket

@@ -23,14 +23,18 @@ CONFIG = {"--max_train_steps": 20, "--train_batch_size": 1}
 
 
 class Sandbox:
-    """A sandbox process of its own, on a free port."""
+    """A sandbox process of its own, with its Hub, on free ports."""
 
-    def __init__(self, folder: Path, speed: int, port: int = 0):
-        command = [sys.executable, "-m", "jobs.sandbox", "--port", str(port), "--speed", str(speed), "--data", str(folder)]
+    def __init__(self, folder: Path, speed: int, port: int = 0, hub_port: int = 0, profile: str = "realistic"):
+        self.folder = folder
+        options = ["--port", str(port), "--hub-port", str(hub_port), "--speed", str(speed), "--profile", profile, "--data", str(folder)]
+        command = [sys.executable, "-m", "jobs.sandbox", *options]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         ready, _, self.url = self.process.stdout.readline().strip().partition(" ")
         assert ready == "READY"
+        self.hub_url = self.process.stdout.readline().strip().removeprefix("HUB ")
+        self.hub_port = int(self.hub_url.rpartition(":")[2])
         self.port = int(self.url.rpartition(":")[2])
 
     def kill(self) -> None:
@@ -52,6 +56,12 @@ class Sandbox:
 
     def evidence(self, prediction: dict) -> dict:
         return self.control(f"predictions/{prediction['id']}").json()
+
+
+def memory_of(sandbox: Sandbox) -> int:
+    """Read the highest resident memory of the process so far, in KiB."""
+    with open(f"/proc/{sandbox.process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 @dataclass
@@ -94,6 +104,15 @@ class Account:
             assert time.monotonic() < give_up, f"still {found['status']}"
             time.sleep(0.02)
         return found
+
+
+def until(holds, seconds: float = 20):
+    """Wait until a question is answered with something true, and hand that on."""
+    give_up = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < give_up, "it never came true"
+        time.sleep(0.02)
+    return found
 
 
 def inputs(**given) -> dict:
@@ -168,8 +187,11 @@ def receiving(port: int = 0):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 1024  # hundreds of predictions tell at once, and the kernel would drop what does not find room
+
+    server = Server(("127.0.0.1", port), Handler)
     receiver = Receiver(server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -212,12 +234,20 @@ class Bucket:
 
 @contextlib.contextmanager
 def bucket(folder: Path):
-    (folder / "results").mkdir(parents=True)
-    port = free_port()
+    with serving_s3(folder, free_port()) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving_s3(folder: Path, port: int, *, certificate: tuple[Path, Path] | None = None):
+    """An S3 service by rclone on a port, whose buckets are the folders of a folder; by https with a certificate and its key."""
+    (folder / "results").mkdir(parents=True, exist_ok=True)
     program = Path(sys.executable).parent / "rclone"
-    found = Bucket(f"http://127.0.0.1:{port}", folder / "results")
+    found = Bucket(f"{'https' if certificate else 'http'}://127.0.0.1:{port}", folder / "results")
     key = f"{found.access_key},{found.secret_key}"
     command = [program, "serve", "s3", "--auth-key", key, "--addr", f"127.0.0.1:{port}", "--config", folder / "none", folder]
+    if certificate:
+        command += ["--cert", certificate[0], "--key", certificate[1]]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for_port(port)

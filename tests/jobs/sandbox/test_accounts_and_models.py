@@ -4,7 +4,7 @@ import pytest
 from jobs.sandbox import catalogue
 
 
-def test_a_call_without_a_token_is_told_so(account):
+def test_01_a_call_without_a_token_is_told_so(account):
     response = httpx.get(f"{account.sandbox.url}/v1/account", trust_env=False)
 
     assert response.status_code == 401
@@ -13,7 +13,7 @@ def test_a_call_without_a_token_is_told_so(account):
 
 
 @pytest.mark.parametrize("path", ["account", "predictions", "files", "hardware", "webhooks/default/secret"])
-def test_an_unknown_token_opens_nothing(account, path):
+def test_01_an_unknown_token_opens_nothing(account, path):
     response = account.http.get(f"/v1/{path}", headers={"Authorization": "Bearer r8_nobody"})
 
     assert response.status_code == 401
@@ -22,7 +22,7 @@ def test_an_unknown_token_opens_nothing(account, path):
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Token"])
-def test_the_demo_tokens_are_accounts_by_both_schemes(account, scheme):
+def test_02_the_demo_tokens_are_accounts_by_both_schemes(account, scheme):
     token = "r8_Sandbox0Sandbox0Sandbox0Sandbox0Team1"
 
     found = account.http.get("/v1/account", headers={"Authorization": f"{scheme} {token}"}).json()
@@ -31,7 +31,7 @@ def test_the_demo_tokens_are_accounts_by_both_schemes(account, scheme):
     assert (found["type"], found["username"], found["name"]) == ("organization", "team1", "Sandbox team1")
 
 
-def test_two_tokens_of_one_account_see_the_same_data(account):
+def test_02_two_tokens_of_one_account_see_the_same_data(account):
     second = "r8_second".ljust(40, "x")
     account.sandbox.control("tokens", token=second, account=account.name)
     uploaded = account.upload(b"bytes")
@@ -41,7 +41,7 @@ def test_two_tokens_of_one_account_see_the_same_data(account):
     assert found.json() == uploaded
 
 
-def test_the_webhook_secret_is_the_accounts_own_and_stable(account, open_account):
+def test_35_the_webhook_secret_is_the_accounts_own_and_stable(account, open_account):
     other = open_account(account.sandbox)
 
     key = account.http.get("/v1/webhooks/default/secret").json()["key"]
@@ -52,7 +52,7 @@ def test_the_webhook_secret_is_the_accounts_own_and_stable(account, open_account
 
 
 @pytest.mark.parametrize("name", catalogue.TRAINERS)
-def test_every_trainer_shows_its_schema(account, name):
+def test_04_every_trainer_shows_its_schema(account, name):
     model = account.http.get(f"/v1/models/simpletuner/{name}").json()
 
     wanted = model["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]
@@ -64,7 +64,7 @@ def test_every_trainer_shows_its_schema(account, name):
     assert secret == ["s3_access_key", "s3_secret_key", "hf_token"]
 
 
-def test_the_schema_variant_can_be_chosen(account):
+def test_05_the_schema_variant_can_be_chosen(account):
     account.rule(schema_variant="six")
     six = account.version()
 
@@ -76,7 +76,7 @@ def test_the_schema_variant_can_be_chosen(account):
     assert "required" not in none["openapi_schema"]["components"]["schemas"]["Input"]
 
 
-def test_versions_are_listed_newest_first_and_found_by_id(account):
+def test_06_versions_are_listed_newest_first_and_found_by_id(account):
     page = account.http.get("/v1/models/simpletuner/advanced-trainer/versions").json()
 
     stamps = [version["created_at"] for version in page["results"]]
@@ -87,22 +87,14 @@ def test_versions_are_listed_newest_first_and_found_by_id(account):
 
 
 @pytest.mark.parametrize("path", ["models/simpletuner/nothing", "models/acme/advanced-trainer", "predictions/unknown", "nowhere"])
-def test_what_is_not_there_is_a_404_without_a_title(account, path):
+def test_04_what_is_not_there_is_a_404_without_a_title(account, path):
     response = account.http.get(f"/v1/{path}")
 
     assert response.status_code == 404
     assert response.json() == {"detail": "The requested resource could not be found.", "status": 404}
 
 
-def test_hardware_is_a_bare_list(account):
+def test_06_hardware_is_a_bare_list(account):
     hardware = account.http.get("/v1/hardware").json()
 
     assert {"name": "Nvidia L40S GPU", "sku": "gpu-l40s"} in hardware
-
-
-def test_the_status_page_says_that_all_is_well(account):
-    widget = account.http.get("/api/v1/summary").json()
-    summary = account.http.get("/api/v2/summary.json").json()
-
-    assert widget["ongoing_incidents"] == []
-    assert summary["status"]["indicator"] == "none"

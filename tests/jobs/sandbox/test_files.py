@@ -25,7 +25,7 @@ def upload_of(account, size: int):
     return account.http.post("/v1/files", content=multipart(size), headers=headers)
 
 
-def test_an_upload_is_described(account):
+def test_07_an_upload_is_described(account):
     content = servers.archive("a_cat.jpg")
 
     response = account.http.post("/v1/files", files={"content": ("d.zip", content, "application/zip")}, data={"metadata": '{"job": 1}'})
@@ -41,7 +41,7 @@ def test_an_upload_is_described(account):
     assert account.http.get(found["urls"]["get"]).json() == found
 
 
-def test_metadata_may_come_as_a_json_part(account):
+def test_10_metadata_may_come_as_a_json_part(account):
     parts = {"content": ("a", b"x"), "metadata": (None, json.dumps({"a": 1}), "application/json")}
 
     response = account.http.post("/v1/files", files=parts)
@@ -49,13 +49,13 @@ def test_metadata_may_come_as_a_json_part(account):
     assert response.json()["metadata"] == {"a": 1}
 
 
-def test_metadata_that_is_no_json_is_refused(account):
+def test_10_metadata_that_is_no_json_is_refused(account):
     response = account.http.post("/v1/files", files={"content": ("a", b"x")}, data={"metadata": "{"})
 
     assert response.status_code == 422
 
 
-def test_an_upload_without_content_is_refused(account):
+def test_08_an_upload_without_content_is_refused(account):
     response = account.http.post("/v1/files", files={"file": ("a.zip", b"x")})
 
     assert response.status_code == 422
@@ -68,7 +68,7 @@ def test_a_body_that_is_not_multipart_is_refused(account):
     assert response.status_code == 422
 
 
-def test_files_are_listed_newest_first_and_deleted(account):
+def test_11_files_are_listed_newest_first_and_deleted(account):
     first, second = account.upload(b"1", "first"), account.upload(b"2", "second")
 
     listed = account.http.get("/v1/files").json()
@@ -81,7 +81,7 @@ def test_files_are_listed_newest_first_and_deleted(account):
     assert account.http.delete(f"/v1/files/{first['id']}").status_code == 404
 
 
-def test_a_foreign_file_is_not_found(account, open_account):
+def test_02_a_foreign_file_is_not_found(account, open_account):
     uploaded = account.upload(b"mine")
 
     response = open_account(account.sandbox).http.get(f"/v1/files/{uploaded['id']}")
@@ -89,7 +89,7 @@ def test_a_foreign_file_is_not_found(account, open_account):
     assert (response.status_code, response.json()) == (404, {"detail": "File not found"})
 
 
-def test_a_signed_link_needs_no_token(account):
+def test_12_a_signed_link_needs_no_token(account):
     uploaded = account.upload(b"the bytes")
     link = account.sandbox.control(f"files/{uploaded['id']}").json()["download_url"]
 
@@ -100,7 +100,7 @@ def test_a_signed_link_needs_no_token(account):
     assert bad.status_code == 404
 
 
-def test_an_expired_link_and_an_expired_file_are_not_found(tmp_path, open_account):
+def test_11_and_12_expired_files_and_links_are_not_found_nor_trained_on(tmp_path, open_account):
     sandbox = servers.Sandbox(tmp_path, speed=1)
     uploaded = open_account(sandbox).upload(b"the bytes")
     sandbox.stop()
@@ -117,13 +117,16 @@ def test_an_expired_link_and_an_expired_file_are_not_found(tmp_path, open_accoun
     late = account.http.get(f"/v1/files/{uploaded['id']}/download", params=query)
     kept = account.http.get(f"/v1/files/{uploaded['id']}")
     old = account.http.get("/v1/files/old")
+    account.rule(queue_seconds=0, boot_seconds=0)
+    trained = account.finish(servers.inputs(images=f"{again.url}/v1/files/old"))
 
     assert [late.status_code, kept.status_code, old.status_code] == [404, 200, 404]
+    assert (trained["status"], trained["error"]) == ("failed", "Failed to download input images: File not found")
     again.stop()
 
 
-def test_the_largest_file_is_taken_in_constant_memory_and_one_byte_more_is_not(account):
-    before = memory_of(account.sandbox)
+def test_09_the_largest_file_is_taken_in_constant_memory_and_one_byte_more_is_not(account):
+    before = servers.memory_of(account.sandbox)
 
     largest = upload_of(account, LIMIT)
     too_large = upload_of(account, LIMIT + 1)
@@ -131,14 +134,39 @@ def test_the_largest_file_is_taken_in_constant_memory_and_one_byte_more_is_not(a
     assert largest.status_code == 201
     assert (largest.json()["size"], largest.json()["checksums"]["sha256"]) == (LIMIT, hashlib.sha256(bytes(LIMIT)).hexdigest())
     assert (too_large.status_code, too_large.json()) == (413, {"detail": "Files must be less than 100MB in size"})
-    assert memory_of(account.sandbox) - before < 30 * 1024
+    assert servers.memory_of(account.sandbox) - before < 30 * 1024
     account.http.delete(f"/v1/files/{largest.json()['id']}")
 
 
-def memory_of(sandbox) -> int:
-    """Read the highest resident memory of the process so far, in KiB."""
-    with open(f"/proc/{sandbox.process.pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+def test_09_a_file_that_is_too_large_can_be_refused_by_a_page_of_html(account):
+    account.rule(too_large_answer="html")
+
+    refused = upload_of(account, LIMIT + 1)
+
+    assert (refused.status_code, refused.headers["content-type"]) == (413, "text/html; charset=utf-8")
+
+
+def test_a_sandbox_killed_in_the_middle_of_an_upload_keeps_nothing_of_it(tmp_path, open_account):
+    sandbox = servers.Sandbox(tmp_path, speed=1)
+    account = open_account(sandbox)
+
+    def interrupted():
+        for number, piece in enumerate(multipart(LIMIT)):
+            if number == 30:
+                servers.until(lambda: [part for part in (tmp_path / "scratch").iterdir() if part.stat().st_size > 10 * 1024**2])
+                sandbox.kill()
+            yield piece
+
+    with pytest.raises(servers.httpx.TransportError):
+        account.http.post("/v1/files", content=interrupted(), headers={"Content-Type": "multipart/form-data; boundary=frontier"})
+    left = list((tmp_path / "scratch").iterdir())
+
+    again = servers.Sandbox(tmp_path, speed=1, port=sandbox.port)
+    listed = account.http.get("/v1/files").json()["results"]
+
+    assert (len(left), listed) == (1, [])
+    assert [*(tmp_path / "scratch").iterdir(), *(tmp_path / "files").iterdir()] == []
+    again.stop()
 
 
 def test_the_answer_to_an_upload_can_be_held(account):

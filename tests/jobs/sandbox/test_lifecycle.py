@@ -17,7 +17,7 @@ def dataset(account):
     return account.upload(servers.archive("a_red_cat.jpg", "a_blue_cat.jpg"))["urls"]["get"]
 
 
-def test_a_run_moves_through_its_states(account, dataset):
+def test_19_a_run_moves_through_its_states(account, dataset):
     done = account.finish(servers.inputs(images=dataset))
 
     assert (done["status"], done["error"]) == ("succeeded", None)
@@ -27,7 +27,7 @@ def test_a_run_moves_through_its_states(account, dataset):
     assert 60 < done["metrics"]["predict_time"] < 120
 
 
-def test_the_log_only_grows(account, dataset):
+def test_20_the_log_only_grows(account, dataset):
     account.rule(step_rate=0.01)
     running = account.create(servers.inputs(images=dataset))
 
@@ -40,7 +40,7 @@ def test_the_log_only_grows(account, dataset):
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(seen))
 
 
-def test_canceling_what_waits_is_at_once(account):
+def test_24_canceling_what_waits_is_at_once(account):
     account.rule(queue_seconds=100_000)
     waiting = account.create(servers.inputs())
 
@@ -52,7 +52,7 @@ def test_canceling_what_waits_is_at_once(account):
     assert account.get(waiting) == canceled
 
 
-def test_canceling_what_trains_takes_a_moment(account, dataset):
+def test_24_canceling_what_trains_takes_a_moment(account, dataset):
     account.rule(step_rate=0.001)
     running = account.create(servers.inputs(images=dataset))
     account.wait_until(running, "processing")
@@ -65,7 +65,18 @@ def test_canceling_what_trains_takes_a_moment(account, dataset):
     assert done["logs"].startswith("[COG] Webhook receiver started")
 
 
-def test_canceling_what_is_over_changes_nothing(account, dataset):
+@pytest.mark.parametrize("status", [409, 422])
+def test_24_canceling_what_is_over_can_be_an_error(account, dataset, status):
+    done = account.finish(servers.inputs(images=dataset))
+    account.rule(cancel_terminal=status)
+
+    answer = account.http.post(f"/v1/predictions/{done['id']}/cancel")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert account.get(done) == done
+
+
+def test_24_canceling_what_is_over_changes_nothing(account, dataset):
     done = account.finish(servers.inputs(images=dataset))
 
     answer = account.http.post(f"/v1/predictions/{done['id']}/cancel")
@@ -73,7 +84,7 @@ def test_canceling_what_is_over_changes_nothing(account, dataset):
     assert (answer.status_code, answer.json()) == (200, done)
 
 
-def test_a_deadline_before_the_start_aborts(account):
+def test_25_a_deadline_before_the_start_aborts(account):
     account.rule(queue_seconds=100_000)
 
     done = account.finish(servers.inputs(), headers={"Cancel-After": "60s"})
@@ -82,13 +93,45 @@ def test_a_deadline_before_the_start_aborts(account):
     assert done["metrics"] == {"predict_time": 0.0, "total_time": 60.0}
 
 
-def test_a_deadline_after_the_start_cancels(account, dataset):
+def test_25_a_deadline_after_the_start_cancels(account, dataset):
     account.rule(step_rate=0.001)
 
     done = account.finish(servers.inputs(images=dataset), headers={"Cancel-After": "30m"})
 
     assert (done["status"], done["metrics"]["total_time"]) == ("canceled", 1800.0)
     assert done["metrics"]["predict_time"] == pytest.approx(1740)
+
+
+@pytest.mark.parametrize(("end", "error"), [("failed", "Prediction timed out"), ("canceled", None)])
+def test_30_runs_can_be_cut_off_after_half_an_hour(account, dataset, end, error):
+    account.rule(time_limit=end, step_rate=0.001)
+
+    done = account.finish(servers.inputs(images=dataset))
+
+    assert (done["status"], done["error"], done["output"]) == (end, error, None)
+    assert done["metrics"]["predict_time"] == pytest.approx(1800)
+    assert done["logs"].startswith("[COG] Webhook receiver started")
+
+
+def test_the_queue_is_as_long_as_one_is_told(account, dataset):
+    account.rule(queue_length=30, queue_seconds=100, boot_seconds=0)
+
+    done = account.finish(servers.inputs(images=dataset))
+
+    assert done["metrics"]["total_time"] - done["metrics"]["predict_time"] == pytest.approx(3000)
+
+
+def test_what_waits_can_be_told_otherwise_and_what_runs_cannot(account, dataset):
+    account.rule(queue_seconds=100_000)
+    waiting = account.create(servers.inputs(images=dataset))
+
+    told = account.sandbox.control("settings", prediction=waiting["id"], queue_seconds=0, fail="E9828")
+    done = account.wait_until(waiting, "failed")
+    late = account.sandbox.control("settings", prediction=waiting["id"], fail="PA")
+
+    assert told.status_code == 200
+    assert done["error"] == "Director: unexpected error handling prediction (E9828)"
+    assert (late.status_code, late.json()) == (400, {"error": "fail is fixed once a prediction has started."})
 
 
 def test_a_deadline_can_be_ignored(account, dataset):
@@ -99,7 +142,7 @@ def test_a_deadline_can_be_ignored(account, dataset):
     assert done["status"] == "succeeded"
 
 
-def test_data_is_removed_after_the_retention_time(account, dataset):
+def test_29_data_is_removed_after_the_retention_time(account, dataset):
     done = account.finish(servers.inputs(images=dataset))
 
     purged = servers.httpx.post(f"{account.sandbox.url}/control/predictions/{done['id']}/purge", trust_env=False)
@@ -206,6 +249,27 @@ def test_a_taken_port_and_a_taken_folder_are_explained(shared_sandbox, tmp_path)
     assert f"Cannot listen on 127.0.0.1:{shared_sandbox.port}" in port.stderr
     assert "choose another port with --port" in port.stderr
     assert "Another sandbox is using the folder" in data.stderr
+
+
+def test_a_taken_port_and_an_impossible_one_for_the_hub_are_explained(shared_sandbox, tmp_path):
+    taken = run_on("--port", "0", "--hub-port", str(shared_sandbox.hub_port), "--data", str(tmp_path))
+    impossible = run_on("--port", "0", "--hub-port", "70000", "--data", str(tmp_path))
+
+    assert (taken.returncode, taken.stdout, impossible.returncode, impossible.stdout) == (2, "", 2, "")
+    assert f"Cannot listen on 127.0.0.1:{shared_sandbox.hub_port}" in taken.stderr
+    assert "choose another port with --hub-port" in taken.stderr
+    assert "Cannot listen on 127.0.0.1:70000 (there is no such port)" in impossible.stderr
+
+
+def test_without_the_option_there_is_no_hub(tmp_path):
+    command = [sys.executable, "-m", "jobs.sandbox", "--port", "0", "--data", str(tmp_path)]
+
+    with subprocess.Popen(command, cwd=servers.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        first = process.stdout.readline()
+        process.terminate()
+        rest = process.stdout.read()
+
+    assert (first.partition(" ")[0], rest, process.returncode) == ("READY", "", 0)
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path):

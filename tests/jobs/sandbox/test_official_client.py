@@ -16,7 +16,7 @@ def client(account):
     client._client.close()
 
 
-def test_it_reads_the_account_and_the_hardware(client, account):
+def test_03_it_reads_the_account_and_the_hardware(client, account):
     assert client.accounts.current().username == account.name
     assert "gpu-l40s" in [each.sku for each in client.hardware.list()]
 
@@ -30,7 +30,7 @@ def test_it_reads_models_and_versions(client):
     assert model.versions.get(listed[1].id).cog_version == "0.18.0"
 
 
-def test_it_uploads_lists_and_deletes_files(client):
+def test_07_it_uploads_lists_and_deletes_files(client):
     made = client.files.create(io.BytesIO(b"twelve bytes"), filename="d.zip", content_type="application/zip", metadata={"a": 1})
 
     assert (made.name, made.size, made.metadata) == ("d.zip", 12, {"a": 1})
@@ -62,7 +62,7 @@ def test_it_trains_from_upload_to_webhook(client, account, receiver):
         Webhooks.validate(headers=delivery.headers, body=delivery.body.decode(), secret=WebhookSigningSecret(key="whsec_AAAA"))
 
 
-def test_it_cancels_and_pages_through_the_list(client, account):
+def test_27_it_cancels_and_pages_through_the_list(client, account):
     account.rule(queue_seconds=100_000)
     version = client.models.get("simpletuner/advanced-trainer").latest_version
     made = [client.predictions.create(version=version.id, input=servers.inputs()) for _ in range(101)]
@@ -83,7 +83,17 @@ def test_it_reads_a_refusal(client):
     assert (refusal.value.status, refusal.value.title) == (422, "Invalid version or not permitted")
 
 
-def test_an_aborted_prediction_breaks_it(client, account):
+def test_it_reads_sparse_answers(client, account):
+    account.rule(keys="sparse", queue_seconds=100_000)
+    version = client.models.get("simpletuner/advanced-trainer").latest_version
+
+    created = client.predictions.create(version=version.id, input=servers.inputs())
+
+    assert (created.status, created.output, created.metrics) == ("starting", None, None)
+    assert client.predictions.get(created.id).id == client.predictions.list().results[0].id == created.id
+
+
+def test_28_an_aborted_prediction_breaks_it(client, account):
     account.rule(queue_seconds=100_000)
     aborted = account.finish(servers.inputs(), headers={"Cancel-After": "5"})
 

@@ -40,7 +40,7 @@ def test_a_run_publishes_the_very_files_that_it_wrote(account, dataset, bucket):
         "README.md",
         "simpletuner_config.json",
         "pytorch_lora_weights.safetensors",
-        *(f"checkpoint-{step}/{name}" for step in (12, 16, 20) for name in ("pytorch_lora_weights.safetensors", "training_state.json")),
+        *(f"checkpoint-{step}/{name}" for step in range(4, 21, 4) for name in ("pytorch_lora_weights.safetensors", "training_state.json")),
         "validation_images/step_20_sample_0.png",
         "validation_images/step_20_sample_1.png",
     }
@@ -68,7 +68,7 @@ def test_the_lora_loads_and_has_the_shapes_of_flux(account, dataset, bucket, ran
     assert path.stat().st_size > 8 * 1024**2 or rank < 16
 
 
-def test_the_log_has_the_trainers_lines(account, dataset, bucket):
+def test_20_the_log_has_the_trainers_lines(account, dataset, bucket):
     place = bucket.destination("jobs/log")
 
     done = account.finish(servers.inputs(images=dataset, config_json=config(checkpointing_steps=10), **place))
@@ -105,7 +105,7 @@ def test_the_debug_log_is_left_out_on_demand(account, dataset):
         ({"hub_model_id": "acme/lora", "hf_token": "hf_x"}, "{url}/results/simpletuner"),
     ],
 )
-def test_the_output_names_the_place_and_s3_comes_before_the_hub(account, dataset, bucket, place, output):
+def test_21_the_output_names_the_place_and_s3_comes_before_the_hub(account, dataset, bucket, place, output):
     given = {**bucket.destination(""), **place}
     del given["s3_base_path"]
 
@@ -114,7 +114,7 @@ def test_the_output_names_the_place_and_s3_comes_before_the_hub(account, dataset
     assert done["output"] == output.format(url=bucket.url)
 
 
-def test_without_a_destination_the_output_is_a_path_in_the_container(account, dataset):
+def test_21_without_a_destination_the_output_is_a_path_in_the_container(account, dataset):
     done = account.finish(servers.inputs(images=dataset))
 
     assert re.fullmatch(r"Training complete\. Output: output/cog/cog-[0-9a-f]{10}", done["output"])
@@ -160,7 +160,7 @@ def test_the_dataset_may_come_from_buckets(account, bucket):
         ({"config_json": '{"--lora_rank": "many"}'}, "argument --lora_rank: invalid value: 'many'"),
     ],
 )
-def test_what_the_trainer_cannot_use_fails_with_its_words(account, dataset, given, error):
+def test_22_what_the_trainer_cannot_use_fails_with_its_words(account, dataset, given, error):
     done = account.finish(servers.inputs(**{"images": dataset, **given}))
 
     assert (done["status"], done["output"]) == ("failed", None)
@@ -219,7 +219,7 @@ def test_an_archive_that_reaches_outside_is_refused(account, name):
     assert (done["status"], done["error"]) == ("failed", f"Unsafe zip path detected: {name}")
 
 
-def test_the_upstream_trainer_refuses_every_archive(account, dataset):
+def test_22_the_upstream_trainer_refuses_every_archive(account, dataset):
     account.rule(unpack="upstream")
 
     done = account.finish(servers.inputs(images=dataset))
@@ -227,7 +227,7 @@ def test_the_upstream_trainer_refuses_every_archive(account, dataset):
     assert (done["status"], done["error"]) == ("failed", "Unsafe zip path detected: a_red_cat.jpg")
 
 
-def test_a_deleted_or_foreign_file_is_no_dataset(account, open_account, dataset):
+def test_11_a_deleted_or_foreign_file_is_no_dataset(account, open_account, dataset):
     stranger = open_account(account.sandbox)
 
     foreign = stranger.finish(servers.inputs(images=dataset))
@@ -277,12 +277,97 @@ def test_training_can_be_made_to_fail_half_way(account, dataset, fault, error):
     assert failed["metrics"]["predict_time"] > 0
 
 
-def test_the_platform_can_be_made_to_fail(account, dataset):
-    account.rule(fail="platform_fault")
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("gated_model", "Access to model black-forest-labs/FLUX.1-dev is restricted"),
+        ("nsfw", "NSFW content was detected in the dataset cog-"),
+        ("no_images", "No images were discovered by the bucket manager in the dataset: cog-"),
+    ],
+)
+def test_training_can_be_made_to_fail_before_its_first_step(account, dataset, fault, error):
+    account.rule(fail=fault)
+
+    failed = account.finish(servers.inputs(images=dataset))
+
+    assert failed["status"] == "failed"
+    assert error in failed["error"]
+    assert "Steps:" not in failed["logs"]
+    assert failed["logs"].endswith(f"[ERROR] Fatal Error: Failed to run training: {failed['error']}\n[COG] Webhook receiver stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "has_started", "has_logs"),
+    [
+        ("PA", "Prediction interrupted; please retry (code: PA)", True, False),
+        ("E1000", "Unknown error (E1000)", True, False),
+        ("E1001", "Out of memory (E1001)", True, True),
+        ("E6716", "Timeout starting prediction (E6716)", False, False),
+        ("E8367", "Prediction stopped in a non-terminal state (E8367)", True, True),
+        ("E8765", "Director: unexpected error handling prediction (E8765)", False, False),
+        ("E9243", "Error starting prediction (E9243)", False, False),
+        ("E9828", "Director: unexpected error handling prediction (E9828)", True, False),
+    ],
+)
+def test_34_the_platform_can_be_made_to_fail(account, dataset, code, error, has_started, has_logs):
+    account.rule(fail=code)
 
     done = account.finish(servers.inputs(images=dataset))
 
-    assert (done["status"], done["error"], done["logs"]) == ("failed", "Prediction interrupted; please retry (code: PA)", "")
+    assert (done["status"], done["error"], done["output"]) == ("failed", error, None)
+    assert (done["started_at"] is not None, done["logs"] != "") == (has_started, has_logs)
+    assert "Fatal Error" not in done["logs"]
+    assert (done["metrics"]["predict_time"] > 0) == has_started
+
+
+def test_20_step_lines_can_be_switched_on(account, dataset):
+    account.rule(step_lines=True)
+
+    done = account.finish(servers.inputs(images=dataset, max_train_steps=4))
+
+    steps = [line for line in done["logs"].splitlines() if line.startswith("[TRAINING] Step")]
+    assert [re.match(r"\[TRAINING\] Step \d/4 \(\d+\.\d%\)", line)[0] for line in steps] == [
+        "[TRAINING] Step 1/4 (25.0%)",
+        "[TRAINING] Step 2/4 (50.0%)",
+        "[TRAINING] Step 3/4 (75.0%)",
+        "[TRAINING] Step 4/4 (100.0%)",
+    ]
+
+
+def test_checkpoints_are_published_while_the_training_goes_on(account, dataset, bucket):
+    account.rule(fail="out_of_memory")
+    given = servers.inputs(
+        images=dataset, config_json=config(checkpointing_steps=5, validation_steps=5), **bucket.destination("jobs/early")
+    )
+
+    failed = account.finish(given)
+
+    stored = {
+        path.relative_to(bucket.folder / "jobs/early").as_posix() for path in (bucket.folder / "jobs/early").rglob("*") if path.is_file()
+    }
+    assert stored == {"checkpoint-5/pytorch_lora_weights.safetensors", "checkpoint-5/training_state.json"}
+    assert failed["logs"].count("[TRAINING] Status: model_available") == 1
+    assert failed["logs"].count("[STAGE] ✓ Running Validation") == 1
+
+
+def test_samples_are_drawn_at_their_interval(account, dataset, bucket):
+    given = servers.inputs(images=dataset, config_json=config(validation_steps=8), **bucket.destination("jobs/samples"))
+
+    done = account.finish(given)
+
+    drawn = {path.name for path in (bucket.folder / "jobs/samples/validation_images").iterdir()}
+    assert drawn == {f"step_{step}_sample_{number}.png" for step in (8, 16, 20) for number in (0, 1)}
+    assert done["logs"].count("[STAGE] ✓ Running Validation") == 2
+
+
+def test_a_refused_checkpoint_is_noted_and_the_training_goes_on(account, dataset, bucket):
+    place = {**bucket.destination("jobs/refused"), "s3_secret_key": "not-the-secret"}
+
+    done = account.finish(servers.inputs(images=dataset, config_json=config(checkpointing_steps=5), **place))
+
+    assert done["status"] == "failed"
+    assert done["logs"].count("[ERROR] Error uploading checkpoint: ") == 4
+    assert "| 20/20 [" in done["logs"]
 
 
 def test_bars_are_drawn_as_tqdm_draws_them():

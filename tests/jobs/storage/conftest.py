@@ -12,9 +12,8 @@ from django.utils import timezone
 from jobs.models import Blob, Dataset, DatasetFile, DatasetVersion
 from jobs.models.results import KeyPurpose
 from jobs.storage import keys
+from tests import servers
 from tests.jobs.factories import JobFactory
-
-from . import servers
 
 
 @pytest.fixture(scope="session")

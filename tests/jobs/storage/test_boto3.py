@@ -173,6 +173,7 @@ def test_a_deleted_object_is_gone_from_disk_and_may_be_deleted_again(server, s3,
     s3.delete_object(**place)
 
     assert not Artifact.objects.exists()
+    assert AuditLine.objects.get(event_type="job.artifact_deleted").target_id == job.job_id
     assert not (server.outputs / job.team.slug / job.job_id).exists()
     assert refused(s3.get_object, **place) == (404, "NoSuchKey")
     assert refused(s3.head_object, **place) == (404, "404")

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import os
-import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import httpx
 import pytest
 
 from jobs.models import Artifact
+from tests import proxies
 
-from . import servers
 from .signing import TRAILER, exchange, signed
 
 MIB = 1024 * 1024
@@ -21,8 +20,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def proxy(wsgi, tmp_path_factory):
-    """The address of an https proxy in front of the product, and the certificate to trust."""
-    with servers.traefik(wsgi.url, tmp_path_factory.mktemp("traefik")) as proxy:
+    """The shipped Traefik in front of the product."""
+    with proxies.proxied("traefik", web=wsgi, streams=wsgi, folder=tmp_path_factory.mktemp("traefik")) as proxy:
         yield proxy
 
 
@@ -68,10 +67,9 @@ def test_rclone_copies_a_folder_in_and_out(server, rclone, job, tmp_path):
 
 
 def test_boto3_over_https_through_an_unbuffered_proxy_stores_what_it_sent(wsgi, proxy, pair, s3_of, job, tmp_path):
-    address, certificate = proxy
     data = os.urandom(12 * MIB)
     (tmp_path / "sent").write_bytes(data)
-    s3 = s3_of(address, pair, verify=str(certificate))
+    s3 = s3_of(proxy.url, pair, verify=str(proxy.certificate))
 
     # In one body, which boto3 sends in chunks with a trailer and without a length, and in parts.
     with (tmp_path / "sent").open("rb") as file:
@@ -86,14 +84,11 @@ def test_boto3_over_https_through_an_unbuffered_proxy_stores_what_it_sent(wsgi, 
 
 
 def test_presigned_addresses_work_behind_the_proxy(wsgi, proxy, pair, s3_of, job):
-    address, certificate = proxy
-    s3 = s3_of(address, pair, verify=str(certificate), signature_version="s3v4")
+    s3 = s3_of(proxy.url, pair, verify=str(proxy.certificate), signature_version="s3v4")
     place = {"Bucket": "outputs", "Key": f"{job.job_id}/ñ +.txt"}
     s3.put_object(**place, Body=b"behind")
 
-    got = httpx.get(
-        s3.generate_presigned_url("get_object", Params=place), verify=ssl.create_default_context(cafile=certificate), trust_env=False
-    )
+    got = httpx.get(s3.generate_presigned_url("get_object", Params=place), verify=proxy.trusted, trust_env=False)
 
     assert (got.status_code, got.content) == (200, b"behind")
 

@@ -1,0 +1,84 @@
+"""The settings page of a person's own credentials in a team: what they save there comes before what the team has."""
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts import credentials
+from accounts.callers import Caller
+from accounts.errors import Refusal
+from accounts.forms import refuse
+from accounts.models import CredentialKind, Team
+from accounts.pages import confirmed, team_view
+from accounts.roles import Right
+from jobs.forms import SecretForm
+from jobs.services import hub, provider
+from jobs.settings_views import SAVED_HERE, tell, tell_of_hub
+
+
+def _caller(request: HttpRequest) -> Caller:
+    return request.caller  # type: ignore[attr-defined]
+
+
+@team_view(Right.SUBMIT)
+@require_GET
+@never_cache
+def own_list(request: HttpRequest, *, team: Team) -> HttpResponse:
+    """What the person works with in this team: their own, else the team's, else the installation's."""
+    caller = _caller(request)
+    found = {kind: credentials.find(team=team, user=caller.user, kind=known) for kind, known in SAVED_HERE.items()}
+    shown = [{"kind": kind, "label": SAVED_HERE[kind].label, "credential": credential} for kind, credential in found.items()]
+    return render(request, "jobs/own_credentials.html", {"team": team, "shown": shown})
+
+
+@team_view(Right.SUBMIT)
+@confirmed
+@require_http_methods(["GET", "POST"])
+@never_cache
+def own_save(request: HttpRequest, *, team: Team, kind: str) -> HttpResponse:
+    """Save a token of one's own; whose it is is asked about it at once."""
+    if kind not in SAVED_HERE:
+        raise Http404("No such kind of credential.")
+    caller = _caller(request)
+    form = SecretForm(request.POST or None)
+    if form.is_valid():
+        secret = form.cleaned_data["secret"]
+        try:
+            if SAVED_HERE[kind] == CredentialKind.REPLICATE:
+                tell(request, provider.save_token(caller, secret, user=caller.user))
+            else:
+                tell_of_hub(request, hub.save_token(caller, secret, user=caller.user))
+        except Refusal as refusal:
+            refuse(form, refusal, {"api_token": "secret"})
+        else:
+            return redirect("jobs:own_credentials", team.slug)
+    context = {"team": team, "form": form, "label": SAVED_HERE[kind].label, "back": reverse("jobs:own_credentials", args=[team.slug])}
+    return render(request, "jobs/credential_save.html", context)
+
+
+@team_view(Right.SUBMIT)
+@require_POST
+def own_validate(request: HttpRequest, *, team: Team) -> HttpResponse:
+    """Ask Replicate about the token that a job of this person would use now."""
+    tell(request, provider.validate(_caller(request)))
+    return redirect("jobs:own_credentials", team.slug)
+
+
+@team_view(Right.SUBMIT)
+@confirmed
+@require_http_methods(["GET", "POST"])
+@never_cache
+def own_remove(request: HttpRequest, *, team: Team, credential_id: int) -> HttpResponse:
+    """Ask once, and offer the person's own credential no more."""
+    caller = _caller(request)
+    credential = get_object_or_404(team.credentials.in_use().filter(user=caller.user), pk=credential_id)
+    if request.method == "POST":
+        credentials.remove(credential, by=caller.user, caller=caller)
+        messages.success(request, _("The credential was removed."))
+        return redirect("jobs:own_credentials", team.slug)
+    context = {"team": team, "credential": credential, "back": reverse("jobs:own_credentials", args=[team.slug])}
+    return render(request, "jobs/credential_remove.html", context)

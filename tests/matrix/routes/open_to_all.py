@@ -1,0 +1,19 @@
+"""What needs no sign-in, or no team."""
+
+from tests.matrix.table import Door, Route, also_at, get, post
+
+INVITE = {"secret": lambda side: f"{side.mark}-secret"}
+
+ROUTES: list[Route] = [
+    get("/", Door.SIGNED_IN, answers=lambda who: 302 if who.is_known else 200),
+    post("/language/", Door.OPEN, form={"language": "es"}, answers=302, changes=False),
+    # It only goes back to where somebody came from.
+    get("/language/", Door.OPEN, answers=302),
+    # Gone once there is somebody.
+    get("/setup/", Door.PROOF, answers=404),
+    post("/setup/", Door.PROOF, answers=404, form={"email": "me@example.com", "username": "me", "team_name": "Mine"}),
+    # Whoever has the link of an invite may look at it; nobody here is who it is for, and the form is sent empty.
+    get("/invites/<secret>/", Door.OPEN, at=INVITE),
+    post("/invites/<secret>/", Door.PROOF, at=INVITE, form={}, answers=200),
+    *also_at(["/api/cloud/health/live", "/api/cloud/health/ready", "/api/schema", "/api/docs"], get("", Door.OPEN)),
+]
