@@ -52,8 +52,11 @@ def test_a_lead_finds_what_waits_in_the_rail_and_rejects_it(browse, no_provider)
     page.locator("[name=password]").fill(PASSWORD)
     page.locator("main form button").first.click()
 
+    # A click returns before the page that it leads to is there.
+    expect(page.get_by_role("heading", name="Aprobaciones")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.get_by_role("link", name="spring").click()
+    expect(page.get_by_role("heading", name="spring")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.get_by_role("button", name="Rechazar").click()
     expect(page.get_by_role("status").first).to_contain_text("El trabajo está rechazado")

@@ -197,6 +197,7 @@ def make_an_api_token(page: Page, house: House) -> None:
     press(page)
     header = page.locator("#token-header").inner_text()
     page.locator("main .button-primary").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
     assert header.split()[-1] not in page.content()
     name, _, value = header.partition(": ")
     listed = httpx.get(f"{house.url}/api/cloud/jobs", headers={name: value}, trust_env=False).json()

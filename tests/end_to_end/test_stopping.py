@@ -1,5 +1,6 @@
 """A run ends in time at both ends: by our watchdog where the provider forgets its deadline, by the provider while we are away."""
 
+import re
 from decimal import Decimal
 
 from tests.config.processes import wait_until
@@ -9,12 +10,20 @@ ENDLESS = {"max_train_steps": 5000}
 RATE = 0.01
 
 
+def steps_in_log(house, prediction_id):
+    log = house.provider.get(f"/v1/predictions/{prediction_id}").raise_for_status().json()["logs"]
+    return [int(step) for step in re.findall(rf" (\d+)/{ENDLESS['max_train_steps']} \[", log)]
+
+
 def test_a_provider_that_ignores_its_deadline_is_told_to_cancel_within_a_minute_and_what_is_beyond_is_flagged(house):
     house.rule(step_rate=RATE, ignore_deadline=True, queue_seconds=0, boot_seconds=0)
-    # Over within two seconds of the sandbox's fast clock.
+    # Over within two seconds of the sandbox's fast clock; the first line of progress comes after four.
     ceiling = 2 * house.speed
     job_id = house.submit(max_seconds=ceiling, config=ENDLESS)
     house.wait_for(job_id, "running")
+    # The machine has trained beyond the ceiling, as its own log shows.
+    [prediction] = house.predictions(job_id)
+    wait_until(lambda: any(step > (ceiling + 100) * RATE for step in steps_in_log(house, prediction["id"])))
     # Our clock is no faster than others', so that it is moved: the stop time is now.
     house.change("UPDATE jobs_job SET created_at_provider = now() - make_interval(secs => %s) WHERE job_id = %s", ceiling, job_id)
 
