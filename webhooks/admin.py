@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 
 from accounts import audit
 from accounts.admin import ReadOnlyAdmin, staff_caller
-from webhooks import services
+from webhooks import releasing, replaying
 from webhooks.models import Delivery, DeliveryQuerySet, OutsideAddress
 
 
@@ -37,7 +37,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """What says nothing new changes nothing; what is in quarantine stays there."""
         applied = 0
         for delivery in queryset.select_related("job__team"):
-            if not services.replay(delivery):
+            if not replaying.replay(delivery):
                 continue
             applied += 1
             self._audit(request, delivery, "webhook.replayed", f"Applied the delivery {delivery.webhook_id} again")
@@ -48,7 +48,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Let it go, to be applied like any; the team's list stays as it is."""
         released = 0
         for delivery in queryset.select_related("job__team"):
-            if services.let_go(delivery):
+            if releasing.let_go(delivery):
                 released += 1
                 self._audit(request, delivery, "webhook.released", f"Released the delivery {delivery.webhook_id} for {delivery.job.job_id}")
         self.message_user(

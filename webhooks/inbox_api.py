@@ -16,7 +16,7 @@ from accounts.permissions import needs
 from accounts.roles import Right
 from jobs import settingkeys
 from jobs.services import provider
-from webhooks import inbox, services
+from webhooks import inbox, releasing, replaying
 from webhooks.inbox import Sought
 from webhooks.models import Delivery, DeliveryState
 from webhooks.trainer_events import TrainerWord
@@ -48,7 +48,7 @@ class DeliveryDetail(Managing):
 class DeliveryReplay(Managing):
     def post(self, request: Request, delivery_id: str) -> Response:
         """Apply one delivery again; what is old news changes nothing."""
-        return Response(_whole(services.replay_one(caller_in(request), _of_team(request, delivery_id))))
+        return Response(_whole(replaying.replay_one(caller_in(request), _of_team(request, delivery_id))))
 
 
 class DeliveriesReplay(Managing):
@@ -58,7 +58,7 @@ class DeliveriesReplay(Managing):
         if unknown := settingkeys.refuse_unknown(given, ["state", "event", "job_id", "address", "since", "until"]):
             raise unknown[0]
         sought, caller = _sought(given), caller_in(request)
-        return Response({"success": True, "marked": services.replay_all(caller, sought.among(inbox.of(caller.team)), what=str(sought))})
+        return Response({"success": True, "marked": replaying.replay_all(caller, sought.among(inbox.of(caller.team)), what=str(sought))})
 
 
 class DeliveryRelease(Managing):
@@ -68,7 +68,7 @@ class DeliveryRelease(Managing):
         named = (delivery.address if allow is True else allow) or ""
         if not isinstance(named, str):
             raise InvalidInput("allow must be an address, a network, or true for the sender's address.", field="allow")
-        return Response(_whole(services.release(caller_in(request), delivery, allow=named)))
+        return Response(_whole(releasing.release(caller_in(request), delivery, allow=named)))
 
 
 class AddressDrift(Managing):

@@ -18,7 +18,7 @@ from accounts.forms import in_words
 from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
-from webhooks import inbox, services
+from webhooks import inbox, releasing, replaying
 from webhooks.forms import InboxFilter
 from webhooks.models import Delivery
 
@@ -58,12 +58,12 @@ def replay(request: HttpRequest, *, team: Team) -> HttpResponse:
     caller: Caller = request.caller  # type: ignore[attr-defined]
     which, ticked = request.POST.get("which", ""), inbox.of_keys(team, request.POST.getlist("delivery"))
     if which == "release":
-        released = services.release_all(caller, ticked)
+        released = releasing.release_all(caller, ticked)
         said = ngettext("%d delivery was released.", "%d deliveries were released.", released) % released
     else:
         sought = InboxFilter(request.GET).sought(team)
         chosen = sought.among(inbox.of(team)) if which == "all" else ticked
-        marked = services.replay_all(caller, chosen, what=str(sought) if which == "all" else "chosen one by one")
+        marked = replaying.replay_all(caller, chosen, what=str(sought) if which == "all" else "chosen one by one")
         said = ngettext("%d delivery is being applied again.", "%d deliveries are being applied again.", marked) % marked
     messages.success(request, said)
     query = request.GET.urlencode()
@@ -77,7 +77,7 @@ def replay_one(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpRes
     caller: Caller = request.caller  # type: ignore[attr-defined]
     delivery = _of_team(team, delivery_id)
     try:
-        delivery = services.replay_one(caller, delivery)
+        delivery = replaying.replay_one(caller, delivery)
     except NotPermitted:
         raise
     except Refusal as refusal:
@@ -98,7 +98,7 @@ def release(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpRespon
     delivery = _of_team(team, delivery_id)
     allow = request.POST.get("network", "").strip() if "allow" in request.POST else ""
     try:
-        services.release(caller, delivery, allow=allow)
+        releasing.release(caller, delivery, allow=allow)
     except NotPermitted:
         raise
     except Refusal as refusal:

@@ -7,17 +7,17 @@ from celery import shared_task
 
 @shared_task(name="webhooks.apply")
 def apply(*, delivery_pk: int, **_: Any) -> None:
-    from webhooks import services
+    from webhooks import applying
     from webhooks.models import Delivery
 
-    services.attempt(Delivery.objects.select_related("job__team").defer("held_log").get(pk=delivery_pk))
+    applying.attempt(Delivery.objects.select_related("job__team").defer("held_log").get(pk=delivery_pk))
 
 
 @shared_task(name="webhooks.apply_unapplied")
 def apply_unapplied(**_: Any) -> None:
-    from webhooks import services
+    from webhooks import applying
 
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
 
 @shared_task(name="webhooks.settle_lost_checks")

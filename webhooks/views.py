@@ -23,9 +23,9 @@ from jobs import tasks as job_tasks
 from jobs.models import Job, ProviderSettings
 from jobs.models.catalogue import AddressMode
 from jobs.services import provider
-from webhooks import services, signatures, testing, trainer_events
+from webhooks import receiving, signatures, testing, trainer_events
 from webhooks.models import Delivery, Proof
-from webhooks.services import Arrival
+from webhooks.receiving import Arrival
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ def replicate(request: HttpRequest) -> HttpResponse:
         if "test" in request.GET:
             return _answer_test(request, body)
         job = _job_of(request, said) if _names_a_job(request, said) else None
-    except (services.InvalidPayload, JobNotFound, testing.UnknownTest):
+    except (receiving.InvalidPayload, JobNotFound, testing.UnknownTest):
         _count_unproven(request)
         raise
     if job is None:
@@ -90,9 +90,9 @@ def _read(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        raise services.InvalidPayload("Invalid JSON payload") from None
+        raise receiving.InvalidPayload("Invalid JSON payload") from None
     if not isinstance(said, dict):
-        raise services.InvalidPayload("Invalid webhook payload: it is not an object.")
+        raise receiving.InvalidPayload("Invalid webhook payload: it is not an object.")
     return said
 
 
@@ -202,8 +202,8 @@ def _keep(request: HttpRequest, job: Job, said: dict[str, Any], body: bytes, arr
     digest = hashlib.sha256(body).hexdigest()
     if trainer_events.is_one(said):
         webhook_id = webhook_id or f"trainer-{job.job_id}-{digest}"
-        return services.receive_event(webhook_id=webhook_id, job=job, body=body, said=said, arrival=arrival)
-    return services.receive(webhook_id=webhook_id or f"unsigned-{digest}", job=job, body=body, arrival=arrival)
+        return receiving.receive_event(webhook_id=webhook_id, job=job, body=body, said=said, arrival=arrival)
+    return receiving.receive(webhook_id=webhook_id or f"unsigned-{digest}", job=job, body=body, arrival=arrival)
 
 
 def _is_signed(request: HttpRequest, team: Team, credential: Credential, body: bytes, *, must_be: bool) -> bool:

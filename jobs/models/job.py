@@ -82,10 +82,13 @@ class JobQuerySet(models.QuerySet["Job"]):
     def locked(self, pk: int, *related: str) -> "Job":
         """The job with what it points to, once nobody else has it, locked until the caller's transaction ends.
 
-        It is locked first and read afterwards: one query for both would join the rows of before the wait, and lose the job where
-        an approval has just given it another price or hold.
+        With others it is locked first and read afterwards: one query for both would join the rows of before the wait, and lose the
+        job where an approval has just given it another price or hold.
         """
-        self.select_for_update(no_key=True).only("pk").get(pk=pk)
+        waiting = self.select_for_update(no_key=True)
+        if not related:
+            return waiting.get(pk=pk)
+        waiting.only("pk").get(pk=pk)
         return self.select_related(*related).get(pk=pk)
 
     def unleased(self, *, now: datetime) -> "JobQuerySet":

@@ -23,11 +23,11 @@ def record(job: Job, prediction: Prediction, *, cause: str, now: datetime | None
     """
     now = now or timezone.now()
     with transaction.atomic():
-        job = _locked(job)
+        job = Job.objects.locked(job.pk, "team", "hold", "price_line", "credential")
         if not _is_ours(job, prediction):
             return
         if cause != "webhook":  # which was heard when it came, and may be applied again at any time
-            _note_word_of_it(job, now=now)
+            JobProgress.objects.filter(job=job).update(told_at=now)
         log_grew = bool(logs.append(job, prediction.logs))
         _note_words(job, prediction, now=now)
         rescuing.take(job, prediction, now=now)
@@ -36,23 +36,16 @@ def record(job: Job, prediction: Prediction, *, cause: str, now: datetime | None
 
 
 def hear(job: Job, prediction: Prediction, *, now: datetime) -> EventWord:
-    """Keep the log that came with a webhook, and nothing else of it: the part that is not stored twice. Returns its event."""
-    with transaction.atomic():
-        job = _locked(job)
-        if not _is_ours(job, prediction):
-            return news.word_of(job, prediction, log_grew=False)
-        _note_word_of_it(job, now=now)
-        log_grew = bool(logs.append(job, prediction.logs))
-        return news.hear(job, prediction, log_grew=log_grew, now=now)
+    """Keep the log that came with a webhook, and nothing else of it: the part that is not stored twice. Returns its event.
 
-
-def _note_word_of_it(job: Job, *, now: datetime) -> None:
-    """Keep when the provider was last heard of this job, whatever it said."""
-    JobProgress.objects.filter(job=job).update(told_at=now)
-
-
-def _locked(job: Job) -> Job:
-    return Job.objects.locked(job.pk, "team", "hold", "price_line", "credential")
+    Call it with the job locked.
+    """
+    if not _is_ours(job, prediction):
+        JobProgress.objects.filter(job=job).update(heard_at=now)
+        return news.word_of(job, prediction, log_grew=False)
+    log_grew = bool(logs.append(job, prediction.logs))
+    JobProgress.objects.filter(job=job).update(heard_at=now, told_at=now)
+    return news.hear(job, prediction, log_grew=log_grew, now=now)
 
 
 def _is_ours(job: Job, prediction: Prediction) -> bool:

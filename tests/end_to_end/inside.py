@@ -21,7 +21,7 @@ from billing import ledger  # noqa: E402
 from billing.models import Hold, LedgerHead  # noqa: E402
 from jobs.demo import running  # noqa: E402
 from jobs.models import Job, ProviderStatus, StorageKey  # noqa: E402
-from webhooks import services as webhooks  # noqa: E402
+from webhooks import replaying  # noqa: E402
 from webhooks.models import Delivery  # noqa: E402
 
 
@@ -60,7 +60,7 @@ def proofs(job_id: str, path: str, sandbox: str, log: str) -> dict[str, bool]:
 def replay() -> dict[str, Any]:
     """Apply the whole inbox again, and say which tables hold something else afterwards: but for the inbox itself, none should."""
     before = _contents()
-    replayed = sum(webhooks.replay(delivery) for delivery in Delivery.objects.select_related("job__team").order_by("pk").iterator())
+    replayed = sum(replaying.replay(delivery) for delivery in Delivery.objects.select_related("job__team").order_by("pk").iterator())
     after = _contents()
     return {"replayed": replayed, "changed": [table for table, content in before.items() if after[table] != content]}
 

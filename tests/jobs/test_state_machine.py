@@ -47,9 +47,9 @@ from tests.factories import MembershipFactory
 from tests.jobs.pretended import ENDS, MOODS, Pretended
 from tests.jobs.ready import NAMED, caller_of, make_ready
 from tests.thoroughness import FULL
-from webhooks import services as inbox
+from webhooks import applying, receiving, replaying
 from webhooks.models import Delivery
-from webhooks.services import Arrival
+from webhooks.receiving import Arrival
 
 BEGINNING = datetime(2026, 10, 23, 9, 0, tzinfo=UTC)
 BEGINNINGS = frozenset({State.PENDING, State.BLOCKED})
@@ -284,16 +284,16 @@ class Lives(RuleBasedStateMachine):
         job = self.job_of(run)
         number = which % len(run.sayings)
         body = json.dumps(run.sayings[number]).encode()
-        delivery, _ = inbox.receive(webhook_id=f"msg_{run.id}_{number}", job=job, body=body, arrival=Arrival(address=""))
+        delivery, _ = receiving.receive(webhook_id=f"msg_{run.id}_{number}", job=job, body=body, arrival=Arrival(address=""))
         if is_applied:
-            inbox.apply(delivery)
+            applying.apply(delivery)
 
     @rule(is_replay=st.booleans(), which=anything)
     def the_inbox_is_worked_off(self, is_replay, which):
         delivery = self.one_of(Delivery.objects.select_related("job__team").order_by("pk"), which)
         if is_replay and delivery:
-            inbox.replay(delivery)
-        inbox.apply_unapplied()
+            replaying.replay(delivery)
+        applying.apply_unapplied()
         assert not Delivery.objects.unapplied().exists()
 
     @precondition(lambda self: self.replicate.runs)
@@ -413,7 +413,7 @@ class Lives(RuleBasedStateMachine):
     def one_quiet_round(self):
         self.time_passes(400)
         self.a_good_token_is_saved()
-        inbox.apply_unapplied()
+        applying.apply_unapplied()
         dispatch.dispatch(now=timezone.now())
         for job in self.jobs(state=State.UPLOADING):
             launching.launch(job)

@@ -20,7 +20,7 @@ from tests.billing.factories import race
 from tests.factories import MembershipFactory
 from tests.jobs.ready import caller_of
 from tests.webhooks.deliveries import ID, LOG, OTHER_SECRET, PATH, address_of, body_of, make_job, signed
-from webhooks import inbox, services
+from webhooks import applying, inbox, releasing, replaying
 from webhooks.models import Delivery, OutsideAddress
 
 INSIDE, OUTSIDE = "34.82.1.1", "203.0.113.7"
@@ -57,7 +57,7 @@ def said(answer):
 
 def test_from_outside_it_is_answered_as_documented_and_kept_and_tells_the_job_nothing(job):
     answer = deliver(job)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     kept = Delivery.objects.get()
     assert (answer.status_code, answer.json()["detail"]) == (403, "IP address not in allowlist")
@@ -82,8 +82,8 @@ def test_released_it_is_applied_like_any(job, owner):
     deliver(job)
     held = Delivery.objects.get()
 
-    services.release(caller_of(owner), held)
-    services.apply_unapplied()
+    releasing.release(caller_of(owner), held)
+    applying.apply_unapplied()
 
     applied = Delivery.objects.get()
     assert (applied.state, applied.reason, applied.held_log, applied.moved_to) == ("applied", "", "", "completed")
@@ -97,12 +97,12 @@ def test_released_it_is_applied_like_any(job, owner):
 def test_it_is_released_once(job, owner):
     deliver(job)
     held = Delivery.objects.select_related("job__team").get()
-    services.release(caller_of(owner), held)
+    releasing.release(caller_of(owner), held)
     stale = Delivery(pk=held.pk, state="held", job=job, webhook_id="msg_1")
 
     for delivery in (held, stale):
-        with pytest.raises(services.NotHeld):
-            services.release(caller_of(owner), delivery)
+        with pytest.raises(releasing.NotHeld):
+            releasing.release(caller_of(owner), delivery)
 
     assert AuditLine.objects.filter(event_type="webhook.released").count() == 1
 
@@ -111,7 +111,7 @@ def test_releasing_may_put_the_network_on_the_list_and_lets_go_what_else_came_fr
     for number, address in enumerate([OUTSIDE, "203.0.113.8", "198.51.100.1"]):
         deliver(job, body_of("processing", logs=LOG * number), webhook_id=f"msg_{number}", address=address)
 
-    services.release(caller_of(owner), Delivery.objects.get(webhook_id="msg_0"), allow="203.0.113.0/24")
+    releasing.release(caller_of(owner), Delivery.objects.get(webhook_id="msg_0"), allow="203.0.113.0/24")
 
     assert ProviderSettings.objects.get().webhook_allowed_ips == ["34.82.0.0/16", "35.185.0.0/16", "203.0.113.0/24"]
     assert dict(Delivery.objects.values_list("webhook_id", "state")) == {"msg_0": "received", "msg_1": "received", "msg_2": "held"}
@@ -125,7 +125,7 @@ def test_a_repeat_from_outside_changes_nothing_and_one_from_inside_lets_it_in(jo
     repeated = deliver(job, body, at=datetime.now(UTC) - timedelta(seconds=5))
     still = Delivery.objects.get().state
     inside = deliver(job, body, address=INSIDE, at=datetime.now(UTC) - timedelta(seconds=9))
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (said(repeated), still, said(inside)) == ((403, "ip_not_allowed"), "held", (200, "received"))
     assert (Delivery.objects.get().state, Delivery.objects.get().repeats, Job.objects.get().state) == ("applied", 2, "completed")
@@ -144,10 +144,10 @@ def test_another_body_under_a_held_id_is_put_apart(job):
 def test_what_is_held_is_not_applied_again_by_a_replay(job, owner):
     deliver(job)
 
-    assert services.replay_all(caller_of(owner), inbox.of(job.team)) == 0
-    assert not services.replay(Delivery.objects.get())
-    with pytest.raises(services.NotReplayable):
-        services.replay_one(caller_of(owner), Delivery.objects.get())
+    assert replaying.replay_all(caller_of(owner), inbox.of(job.team)) == 0
+    assert not replaying.replay(Delivery.objects.get())
+    with pytest.raises(replaying.NotReplayable):
+        replaying.replay_one(caller_of(owner), Delivery.objects.get())
     assert Delivery.objects.get().state == "held"
 
 
@@ -158,7 +158,7 @@ def test_in_observe_mode_it_is_taken_and_marked(job):
     observe()
 
     answer = deliver(job)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     taken = Delivery.objects.get()
     assert (said(answer), taken.state, taken.is_outside, Job.objects.get().state) == ((200, "received"), "applied", True, "completed")
@@ -207,8 +207,8 @@ def test_another_teams_run_at_our_address_changes_nothing_even_when_we_signed_it
     other = make_job(prediction_id="a" * 26)
 
     deliver(job, body_of(id="a" * 26))
-    services.release(caller_of(owner), Delivery.objects.get())
-    services.apply_unapplied()
+    releasing.release(caller_of(owner), Delivery.objects.get())
+    applying.apply_unapplied()
 
     kept = Delivery.objects.get()
     assert (kept.state, kept.moved_to, kept.is_of_another_run) == ("applied", "", True)
@@ -277,8 +277,8 @@ def test_many_at_once_are_told_of_once_and_let_go_once(no_provider):
     ProviderSettings.objects.create(team=job.team, webhook_allowed_ips=["34.82.0.0/16"])
 
     answers = race(lambda number: deliver(job, body_of("processing", logs="x" * number), webhook_id=f"msg_{number}").status_code, times=8)
-    released = race(lambda number: services.release_all(caller_of(owner), Delivery.objects.of(job.team)), times=4)
-    race(lambda number: services.apply_unapplied(), times=4)
+    released = race(lambda number: releasing.release_all(caller_of(owner), Delivery.objects.of(job.team)), times=4)
+    race(lambda number: applying.apply_unapplied(), times=4)
 
     assert (answers, sum(released), Letter.objects.count(), OutsideAddress.objects.get().held) == ([403] * 8, 8, 1, 8)
     assert set(Delivery.objects.values_list("state", "attempts")) == {("applied", 1)}

@@ -10,7 +10,7 @@ from tests.jobs.factories import JobFactory
 from tests.jobs.test_progress import launched
 from tests.jobs.test_progress import said as prediction
 from tests.webhooks.test_inbox import body_of, deliver, make_job
-from webhooks import services
+from webhooks import applying, replaying
 from webhooks.models import Delivery
 
 STARTED = "2026-11-23T12:03:00Z"
@@ -40,7 +40,7 @@ def test_a_whole_life_is_named_event_by_event(job):
         word_of(job, 4, "processing", logs="Step 1/2\nStep 2/2\n", output=OUTPUT),
         word_of(job, 5, "succeeded", output=OUTPUT),
     ]
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert words == ["start", "logs", "logs", "output", "completed"]
     assert counts(job) == {
@@ -82,8 +82,8 @@ def test_a_log_that_a_poll_brought_before_is_a_logs_event_that_was_no_news(job):
 def test_a_delivery_that_comes_twice_or_is_applied_twice_counts_once(job):
     for _ in range(2):
         word_of(job, 1, "succeeded")
-    services.apply_unapplied()
-    services.replay(Delivery.objects.get())
+    applying.apply_unapplied()
+    replaying.replay(Delivery.objects.get())
 
     assert counts(job) == {"logs": (1, 0, "webhook"), "completed": (1, 1, "webhook")}
 

@@ -14,7 +14,7 @@ from jobs.services import progress
 from tests.factories import MembershipFactory
 from tests.webhooks.deliveries import body_of, make_job
 from tests.webhooks.test_inbox import deliver
-from webhooks import services, tasks
+from webhooks import applying, replaying, tasks
 from webhooks.models import Delivery
 
 
@@ -40,7 +40,7 @@ def try_for_hours(time_machine):
     for second in range(0, 7200, 5):
         time_machine.move_to(began + timedelta(seconds=second), tick=False)
         before = Delivery.objects.get().attempts
-        services.apply_unapplied()
+        applying.apply_unapplied()
         if Delivery.objects.get().attempts != before:
             tried.append(second)
     return tried
@@ -53,17 +53,17 @@ def test_it_is_tried_for_about_an_hour_with_longer_and_longer_rests_and_then_put
 
     dead = Delivery.objects.get()
     rests = [later - earlier for earlier, later in pairwise(tried)]
-    assert (dead.state, dead.attempts, dead.reason) == ("dead", services.ATTEMPTS, "RuntimeError: cannot be")
-    assert (len(tried), rests == sorted(rests), 3000 < tried[-1] < 4500) == (services.ATTEMPTS, True, True)
+    assert (dead.state, dead.attempts, dead.reason) == ("dead", applying.ATTEMPTS, "RuntimeError: cannot be")
+    assert (len(tried), rests == sorted(rests), 3000 < tried[-1] < 4500) == (applying.ATTEMPTS, True, True)
 
 
 def test_the_owners_are_told_of_what_was_put_aside_once_a_day(job, broken):
     owner = MembershipFactory(team=job.team, role=Role.OWNER)
     for number in range(2):
         deliver(job, body_of("processing", logs="x" * number), webhook_id=f"msg_{number}")
-    Delivery.objects.update(attempts=services.ATTEMPTS - 1)
+    Delivery.objects.update(attempts=applying.ATTEMPTS - 1)
 
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert list(Delivery.objects.values_list("state", flat=True)) == ["dead", "dead"]
     letter = Letter.objects.get()
@@ -82,16 +82,16 @@ def test_the_bell_of_one_that_fails_does_not_blow_up_and_the_others_go_on(job, b
     assert failed.try_after > timezone.now()
     broken.undo()
     deliver(job, webhook_id="msg_2")
-    assert (services.apply_unapplied(), Job.objects.get().state) == (1, "completed")
+    assert (applying.apply_unapplied(), Job.objects.get().state) == (1, "completed")
 
 
 def test_one_that_was_put_aside_and_is_mended_is_applied_again(job, broken):
     deliver(job)
-    Delivery.objects.update(attempts=services.ATTEMPTS - 1)
-    services.apply_unapplied()
+    Delivery.objects.update(attempts=applying.ATTEMPTS - 1)
+    applying.apply_unapplied()
     broken.undo()
 
-    replayed = services.replay(Delivery.objects.get())
+    replayed = replaying.replay(Delivery.objects.get())
 
     mended = Delivery.objects.get()
     assert (replayed, mended.state, mended.attempts, mended.reason, mended.moved_to) == (True, "applied", 1, "", "completed")
@@ -100,9 +100,9 @@ def test_one_that_was_put_aside_and_is_mended_is_applied_again(job, broken):
 
 def test_one_that_still_fails_when_it_is_applied_again_begins_to_rest_anew(job, broken):
     deliver(job)
-    Delivery.objects.update(attempts=services.ATTEMPTS, state="dead")
+    Delivery.objects.update(attempts=applying.ATTEMPTS, state="dead")
 
-    services.replay(Delivery.objects.get())
+    replaying.replay(Delivery.objects.get())
 
     assert (Delivery.objects.get().state, Delivery.objects.get().attempts) == ("received", 1)
 
@@ -118,11 +118,11 @@ def test_old_news_that_rested_meanwhile_changes_nothing(job, monkeypatch):
         record(job, prediction, **more)
 
     monkeypatch.setattr("jobs.services.progress.record", fails_at_first)
-    services.apply_unapplied()
+    applying.apply_unapplied()
     monkeypatch.undo()
     before = [list(model.objects.order_by("pk").values()) for model in (JobEvent, LedgerLine)]
     Delivery.objects.update(try_after=None)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert sorted(Delivery.objects.values_list("webhook_id", "state", "moved_to")) == [
         ("msg_1", "applied", ""),

@@ -17,7 +17,7 @@ from jobs.models import Job, JobEvent, JobProgress, LogChunk, ProviderSettings
 from jobs.services import logs
 from tests.billing.factories import race
 from tests.webhooks.deliveries import LOG, OTHER_SECRET, PATH, SECRET, address_of, body_of, make_job, signed
-from webhooks import services, tasks, views
+from webhooks import applying, replaying, tasks, views
 from webhooks.models import Delivery
 
 
@@ -45,8 +45,8 @@ def test_a_signed_delivery_is_kept_and_applied_once(job):
     kept = Delivery.objects.get()
     before = Job.objects.get().state
 
-    services.apply(kept)
-    services.apply(kept)
+    applying.apply(kept)
+    applying.apply(kept)
 
     job.refresh_from_db()
     kept.refresh_from_db()
@@ -114,7 +114,7 @@ def test_a_bell_that_cannot_be_rung_does_not_lose_the_delivery(no_provider, monk
     monkeypatch.setattr(tasks.apply, "delay", broken)
     answer = deliver(job)
 
-    applied = services.apply_unapplied()
+    applied = applying.apply_unapplied()
 
     assert (answer.status_code, applied, Job.objects.get().state) == (200, 1, "completed")
 
@@ -125,11 +125,11 @@ def test_a_bell_that_cannot_be_rung_does_not_lose_the_delivery(no_provider, monk
 def test_a_repeat_is_counted_and_changes_nothing(job):
     body = body_of()
     deliver(job, body)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     # A resend is signed anew, with the time of the attempt.
     again = deliver(job, body, at=datetime.now(UTC) - timedelta(seconds=60))
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (again.status_code, again.json()) == (200, {"status": "ignored", "reason": "duplicate", "job_id": job.job_id})
     assert (Delivery.objects.get().repeats, JobEvent.objects.count(), LedgerLine.objects.count()) == (1, 1, 3)
@@ -141,7 +141,7 @@ def test_twenty_repeats_at_once_are_one_delivery(no_provider):
     body = body_of()
 
     answers = race(lambda number: deliver(job, body).status_code, times=20)
-    race(lambda number: services.apply(Delivery.objects.select_related("job__team").get()), times=6)
+    race(lambda number: applying.apply(Delivery.objects.select_related("job__team").get()), times=6)
 
     assert answers == [200] * 20
     assert (Delivery.objects.get().repeats, Delivery.objects.get().attempts) == (19, 1)
@@ -155,7 +155,7 @@ def test_repeats_that_come_while_their_delivery_is_applied_are_answered(no_provi
     def deliver_and_apply(number):
         webhook_id = f"msg_{number // 6}"
         answer = deliver(job, body_of("processing", logs=LOG * (1 + number // 6)), webhook_id=webhook_id)
-        services.apply(Delivery.objects.select_related("job__team").get(webhook_id=webhook_id))
+        applying.apply(Delivery.objects.select_related("job__team").get(webhook_id=webhook_id))
         return answer.status_code
 
     answers = race(deliver_and_apply, times=60)
@@ -170,7 +170,7 @@ def test_a_job_is_locked_before_its_deliveries(job, django_assert_num_queries):
             work()
         return next(query["sql"] for query in queries if query["sql"].endswith("FOR NO KEY UPDATE") or query["sql"].startswith("UPDATE"))
 
-    first = [locked_first(lambda: deliver(job), 40), locked_first(lambda: services.apply(Delivery.objects.get()), 60)]
+    first = [locked_first(lambda: deliver(job), 40), locked_first(lambda: applying.apply(Delivery.objects.get()), 60)]
 
     assert ['SELECT "jobs_job"."id" FROM' in sql for sql in first] == [True, True]
 
@@ -179,7 +179,7 @@ def test_the_same_id_with_other_bytes_is_put_apart(job):
     deliver(job, body_of("processing"))
     other = deliver(job, body_of("failed", logs="another log"))
 
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     states = Delivery.objects.order_by("pk").values_list("state", flat=True)
     assert (other.status_code, list(states)) == (200, ["applied", "quarantined"])
@@ -190,7 +190,7 @@ def test_a_delivery_in_quarantine_is_not_replayed(job):
     deliver(job, body_of("processing"))
     deliver(job, body_of("failed"))
 
-    replayed = [services.replay(delivery) for delivery in Delivery.objects.order_by("pk")]
+    replayed = [replaying.replay(delivery) for delivery in Delivery.objects.order_by("pk")]
 
     assert (replayed, Job.objects.get().state) == ([True, False], "running")
     assert list(Delivery.objects.order_by("pk").values_list("state", flat=True)) == ["applied", "quarantined"]
@@ -199,13 +199,13 @@ def test_a_delivery_in_quarantine_is_not_replayed(job):
 def test_replaying_the_whole_inbox_changes_nothing(job):
     for number, status in enumerate(["starting", "processing", "succeeded", "processing", "failed"]):
         deliver(job, body_of(status), webhook_id=f"msg_{number}")
-    services.apply_unapplied()
+    applying.apply_unapplied()
     tables = (Job, JobEvent, LogChunk, LedgerLine, AuditLine)
     before = [list(model.objects.order_by("pk").values()) for model in tables]
     assert Job.objects.get().state == "completed"
 
     for delivery in Delivery.objects.order_by("-pk"):
-        services.replay(delivery)
+        replaying.replay(delivery)
 
     assert [list(model.objects.order_by("pk").values()) for model in tables] == before
 
@@ -319,7 +319,7 @@ def test_an_unknown_prediction_is_not_found(job, named):
 def test_a_prediction_that_is_not_the_jobs_changes_nothing(job):
     deliver(job, body_of(id="z" * 26))
 
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (Job.objects.get().state, logs.read(job)) == ("queued", "")
 

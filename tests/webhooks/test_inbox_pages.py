@@ -18,7 +18,7 @@ from tests.factories import MembershipFactory, UserFactory, make_token
 from tests.jobs.test_pages import INLINE
 from tests.webhooks.deliveries import body_of, make_job
 from tests.webhooks.test_address_list import OUTSIDE, deliver
-from webhooks import services
+from webhooks import applying
 from webhooks.models import Delivery
 
 API = "/api/webhooks/deliveries"
@@ -64,7 +64,7 @@ def some(job, count):
     for number in range(count - 1):
         deliver(job, body_of("processing", logs="x\n" * number), webhook_id=f"msg_{number}")
     deliver(job, body_of(logs="x\n" * count), webhook_id=f"msg_{count - 1}")
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
 
 def held(job):
@@ -153,10 +153,10 @@ def test_a_selection_or_all_that_passes_the_filter_is_applied_again_and_nothing_
 
     page("inbox-replay", data={"which": "chosen", "delivery": [first.pk, second.pk, "x", "9" * 30]})
     chosen = set(Delivery.objects.filter(state="received").values_list("pk", flat=True))
-    services.apply_unapplied()
+    applying.apply_unapplied()
     _, text = page("inbox-replay", data={"which": "all"}, query="?event=completed")
     filtered = list(Delivery.objects.filter(state="received").values_list("event", flat=True))
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (chosen, filtered, "1 delivery is being applied again." in text) == ({first.pk, second.pk}, ["completed"], True)
     assert (list(Job.objects.values()), list(job.events.values())) == before
@@ -171,7 +171,7 @@ def test_what_is_held_is_let_go_by_one_click_and_its_network_put_on_the_list(pag
     job_page = page()[0].client.get(reverse("jobs:detail", args=[job.team.slug, job.job_id])).content.decode()
 
     page("inbox-delivery-release", kept.pk, data={"allow": "1", "network": "203.0.113.0/24"})
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert ("Release, and put it on the list" in before, "1 delivery is held" in settings_page) == (True, True)
     assert "1 webhook of this job is held" in html.unescape(job_page)
@@ -297,7 +297,7 @@ def test_staff_lets_go_in_the_admin(client, job):
     client.force_login(UserFactory(is_staff=True, is_superuser=True))
 
     client.post("/admin/webhooks/delivery/", {"action": "release", "_selected_action": [kept.pk]})
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (Delivery.objects.get().state, Job.objects.get().state) == ("applied", "completed")
     assert AuditLine.objects.filter(event_type="webhook.released", team=job.team).count() == 1

@@ -9,7 +9,7 @@ from jobs import tasks as job_tasks
 from jobs.models import Job, JobEvent, JobProgress, ProviderSettings
 from jobs.services import logs
 from tests.webhooks.deliveries import ID, OTHER_SECRET, PATH, address_of, body_of, make_job, signed
-from webhooks import services, trainer_events
+from webhooks import applying, trainer_events
 from webhooks.models import Delivery
 from webhooks.trainer_events import TrainerEvent, TrainerWord, parse
 
@@ -136,7 +136,7 @@ def test_the_providers_bodies_are_none_of_these():
 
 def test_the_jobs_own_address_is_proof_enough_for_progress(job):
     answer = tell(job, PROGRESS)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     kept, progress = Delivery.objects.get(), JobProgress.objects.get()
     assert (answer.status_code, answer.json()["status"]) == (200, "received")
@@ -149,7 +149,7 @@ def test_the_jobs_own_address_is_proof_enough_for_progress(job):
 def test_it_is_not_taken_for_the_providers_news(job):
     for said in SAMPLES:
         tell(job, said)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     # With a stamp here the provider would be asked more rarely.
     assert JobProgress.objects.get().heard_at is None
@@ -160,7 +160,7 @@ def test_it_is_not_taken_for_the_providers_news(job):
 def test_what_sounds_like_an_end_only_asks_the_provider(job, polls, said, django_capture_on_commit_callbacks):
     tell(job, said)
     with django_capture_on_commit_callbacks(execute=True):
-        services.apply_unapplied()
+        applying.apply_unapplied()
 
     assert (Job.objects.get().state, JobEvent.objects.count(), polls) == ("running", 0, [job.pk])
 
@@ -170,7 +170,7 @@ def test_an_error_is_told_on_the_timeline_and_ends_nothing(job, polls, said, dja
     tell(job, said)
     tell(job, said | {"timestamp": "later"})
     with django_capture_on_commit_callbacks(execute=True):
-        services.apply_unapplied()
+        applying.apply_unapplied()
 
     assert (Job.objects.get().state, Job.objects.get().error, polls) == ("running", "", [])
     assert list(job.events.values_list("state", "cause", "detail")) == [("", "trainer", "CUDA out of memory, the step is skipped")]
@@ -178,7 +178,7 @@ def test_an_error_is_told_on_the_timeline_and_ends_nothing(job, polls, said, dja
 
 def test_a_checkpoint_is_told_without_where_it_lies(job):
     tell(job, CHECKPOINT)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert job.events.get().detail == "Saved checkpoint-500."
 
@@ -187,7 +187,7 @@ def test_older_progress_changes_nothing_and_the_log_goes_on_from_there(job):
     tell(job, PROGRESS)
     older = PROGRESS | {"progress": PROGRESS["progress"] | {"current": 100}}
     tell(job, older)
-    services.apply_unapplied()
+    applying.apply_unapplied()
     after_older = JobProgress.objects.get().step
 
     logs.append(Job.objects.get(), "Epoch 1/10 Steps: 13%|#| 130/1000 [01:02<07:33, 1.94it/s, lr=1e-05, step_loss=0.12]\n")
@@ -208,7 +208,7 @@ def test_a_job_that_is_over_hears_no_more(job):
     Job.objects.update(state="completed")
     tell(job, PROGRESS)
     tell(job, TROUBLE)
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert (JobProgress.objects.get().step, JobEvent.objects.exists()) == (None, False)
     assert set(Delivery.objects.values_list("state", flat=True)) == {"applied"}
@@ -216,7 +216,7 @@ def test_a_job_that_is_over_hears_no_more(job):
 
 def test_an_event_of_another_run_changes_nothing(job):
     tell(job, PROGRESS | {"prediction_id": "z" * 26})
-    services.apply_unapplied()
+    applying.apply_unapplied()
 
     assert JobProgress.objects.get().step is None
 

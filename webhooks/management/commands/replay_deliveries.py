@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import moments
 from accounts.models import Team
-from webhooks import services
+from webhooks import replaying
 from webhooks.inbox import Sought
 from webhooks.models import REPLAYABLE, Delivery
 
@@ -28,6 +28,6 @@ class Command(BaseCommand):
             raise CommandError(f"There is no team {team}.")
         sought = Sought(state=state, since=moment)
         found = sought.among(Delivery.objects.all())
-        marked = sum(services.replay_of_team(each, found, what=str(sought)) for each in teams)
+        marked = sum(replaying.replay_of_team(each, found, what=str(sought)) for each in teams)
         several = f"{marked} deliveries are marked, and the sweep applies them."
         self.stdout.write("1 delivery is marked, and the sweep applies it." if marked == 1 else several)
