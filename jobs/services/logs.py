@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import F
-from django.db.models.functions import Length
+from django.db.models import Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from jobs import series
@@ -43,7 +43,7 @@ def append(job: Job, text: str | None) -> int:
         return 0
     progress = _locked(job)
     head = read(job, limit=COMPARED_CHARACTERS)
-    end = read(job, start=max(0, progress.length - COMPARED_CHARACTERS))
+    end = read(job, start=max(0, progress.length - COMPARED_CHARACTERS), limit=COMPARED_CHARACTERS)
     new = logs.new_text(progress.length, text, head=head, tail=end)
     if not new:
         return 0
@@ -59,7 +59,6 @@ def append(job: Job, text: str | None) -> int:
 
 
 def _locked(job: Job) -> JobProgress:
-    JobProgress.objects.get_or_create(job=job)
     return JobProgress.objects.select_for_update(no_key=True).get(job=job)
 
 
@@ -151,8 +150,10 @@ def read(job: Job, *, start: int = 0, limit: int | None = None) -> str:
 def pieces(job: Job, *, start: int = 0, limit: int | None = None) -> Iterator[str]:
     """The same, piece by piece, for logs too long to hold in memory."""
     left = limit
-    behind = job.log_chunks.annotate(end=F("start") + Length("text")).filter(end__gt=start).order_by("start")
-    for chunk in behind.iterator(chunk_size=20):
+    holding = job.log_chunks.filter(start__lte=start).order_by("-start").values("start")[:1]
+    behind = job.log_chunks.filter(start__gte=Coalesce(Subquery(holding), 0)).order_by("start")
+    # What fits into the limit is fetched at once, which spares the server a cursor.
+    for chunk in behind.iterator(chunk_size=20) if limit is None else behind.filter(start__lt=start + limit):
         piece = chunk.text[max(0, start - chunk.start) :]
         if left is not None:
             piece = piece[:left]

@@ -5,7 +5,7 @@ Replicate's webhook bodies carry no event name, so it is inferred. Source: repli
 
 from datetime import datetime
 
-from django.db.models import F
+from django.db.models import Case, F, Q, Value, When
 
 from jobs.models import Job, ProviderEvent
 from jobs.replicate.predictions import Prediction
@@ -35,8 +35,8 @@ def hear(job: Job, prediction: Prediction, *, log_grew: bool, now: datetime) -> 
     Call it with the job locked.
     """
     word = word_of(job, prediction, log_grew=log_grew)
-    row, _ = ProviderEvent.objects.get_or_create(job=job, event=word, defaults={"cause": "webhook", "at": now, "last_at": now})
-    ProviderEvent.objects.filter(pk=row.pk).update(deliveries=F("deliveries") + 1)
+    if not ProviderEvent.objects.filter(job=job, event=word).update(deliveries=F("deliveries") + 1):
+        ProviderEvent.objects.create(job=job, event=word, cause="webhook", at=now, last_at=now, deliveries=1)
     if log_grew:
         _count_log(job, cause="webhook", now=now)
     return word
@@ -72,8 +72,10 @@ def _count_log(job: Job, *, cause: str, now: datetime) -> None:
 
 def _count(job: Job, word: EventWord, *, cause: str, now: datetime) -> None:
     """One more piece of news under this word; the first one says who brought it."""
-    counted = ProviderEvent.objects.filter(job=job, event=word)
-    if counted.filter(times=0).update(times=1, cause=cause, at=now, last_at=now):
-        return
-    if not counted.update(times=F("times") + 1, last_at=now):
+    is_first = Q(times=0)
+    first = {
+        "cause": Case(When(is_first, then=Value(cause)), default=F("cause")),
+        "at": Case(When(is_first, then=Value(now)), default=F("at")),
+    }
+    if not ProviderEvent.objects.filter(job=job, event=word).update(times=F("times") + 1, last_at=now, **first):
         ProviderEvent.objects.create(job=job, event=word, cause=cause, at=now, last_at=now, times=1)
