@@ -15,7 +15,7 @@ from accounts.forms import refuse
 from accounts.models import CredentialKind, Team
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
-from jobs.forms import SecretForm
+from jobs.forms.settings import SecretForm
 from jobs.services import hub, provider
 from jobs.settings_views import SAVED_HERE, tell, tell_of_hub
 

@@ -16,7 +16,7 @@ from accounts.forms import TeamNameForm, refuse
 from accounts.models import CredentialKind, Team
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
-from jobs.forms import NetworkForm, SecretForm
+from jobs.forms.settings import NetworkForm, SecretForm
 from jobs.services import closing, hub, provider, provider_settings
 
 # The kinds that are one secret and nothing else.
