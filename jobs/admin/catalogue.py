@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin import AuditedAdmin, ReadOnlyAdmin
+from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin
 from billing.models import PriceLine
 from jobs.admin.rows import ReadOnlyInline
 from jobs.models import Trainer, TrainerVersion, TrainingConfig

@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from unfold.forms import ActionForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from accounts.admin import ReadOnlyAdmin, staff_caller
+from accounts.admin.base import ReadOnlyAdmin, staff_caller
 from accounts.callers import Caller, Staff, address_of
 from accounts.errors import Refusal
 from accounts.forms import in_words

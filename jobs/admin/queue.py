@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 
-from accounts.admin import AuditedAdmin, ReasonForm
+from accounts.admin.base import AuditedAdmin, ReasonForm
 from accounts.callers import Staff, address_of
 from jobs.models import QueueSettings
 from jobs.models.admission import QueueMode

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from accounts.admin import AuditedAdmin
+from accounts.admin.base import AuditedAdmin
 from accounts.callers import Staff, address_of
 from jobs.models import JobQuota
 from jobs.services import quota_changes

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin.base import ReadOnlyAdmin
 from jobs.admin.rows import BY_JOB, of_team
 from jobs.models import Artifact, ResultDelivery, StorageKey
 
