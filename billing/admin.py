@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget
 
-from accounts.admin import AuditedAdmin, ReadOnlyAdmin
+from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin
 from accounts.callers import Staff, address_of
 from accounts.errors import Refusal
 from accounts.forms import in_words, refuse

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 
 from accounts import exports, streaming
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin.base import ReadOnlyAdmin
 from accounts.callers import address_of
 from accounts.errors import Refusal
 from accounts.forms import refuse

@@ -8,7 +8,7 @@ from django.views.generic import RedirectView
 
 from accounts import views
 from config import firstrun, health, reference
-from jobs import report_admin
+from jobs.admin import spend
 
 handler400 = "config.errors.bad_request"
 handler403 = "config.errors.forbidden"
@@ -19,8 +19,8 @@ handler500 = "config.errors.server_error"
 urlpatterns = [
     # Django's own form for one's password counts nobody's attempts.
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
-    path("admin/spend/", admin.site.admin_view(report_admin.by_team), name="admin_spend"),
-    path("admin/spend/<slug:by>.csv", admin.site.admin_view(report_admin.export), name="admin_spend_export"),
+    path("admin/spend/", admin.site.admin_view(spend.by_team), name="admin_spend"),
+    path("admin/spend/<slug:by>.csv", admin.site.admin_view(spend.export), name="admin_spend_export"),
     path("admin/", admin.site.urls),
     # In the place of django-allauth's: whoever has no password here comes from the company's directory, and stays so.
     path("accounts/password/set/", views.password_elsewhere),

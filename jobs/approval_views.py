@@ -21,7 +21,7 @@ from accounts.pages import team_view
 from accounts.roles import Right
 from billing import services as billing
 from jobs import job_page
-from jobs.forms import ApprovalRuleForm, DecisionForm
+from jobs.forms.approvals import ApprovalRuleForm, DecisionForm
 from jobs.models import ApprovalRequest, ApprovalRule
 from jobs.models.admission import ApprovalState
 from jobs.permissions import sees_details

@@ -15,7 +15,7 @@ from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
 from jobs import job_page, trainingexamples
-from jobs.forms import ConfigCopyForm, ConfigForm
+from jobs.forms.configs import ConfigCopyForm, ConfigForm
 from jobs.models import TrainingConfig
 from jobs.permissions import sees_details
 from jobs.services import checking, configs

@@ -19,7 +19,7 @@ from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
 from jobs import thumbnails
-from jobs.forms import DatasetForm, UploadForm
+from jobs.forms.datasets import DatasetForm, UploadForm
 from jobs.models import Dataset, DatasetFile, DatasetVersion
 from jobs.services import datasets, storage_quotas
 

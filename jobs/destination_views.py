@@ -17,7 +17,7 @@ from accounts.forms import in_words, refuse
 from accounts.models import CredentialKind, Team
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
-from jobs.forms import BucketForm, StorageForm
+from jobs.forms.destinations import BucketForm, StorageForm
 from jobs.services import addresses, buckets, provider, provider_settings
 
 

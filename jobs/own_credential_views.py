@@ -1,7 +1,7 @@
 """The settings page of a person's own credentials in a team: what they save there comes before what the team has."""
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -10,14 +10,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import credentials
 from accounts.callers import Caller
-from accounts.errors import Refusal
-from accounts.forms import refuse
-from accounts.models import CredentialKind, Team
+from accounts.models import Team
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
-from jobs.forms import SecretForm
-from jobs.services import hub, provider
-from jobs.settings_views import SAVED_HERE, tell, tell_of_hub
+from jobs.services import provider
+from jobs.settings_views import SAVED_HERE, saving_page, tell
 
 
 def _caller(request: HttpRequest) -> Caller:
@@ -41,23 +38,7 @@ def own_list(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def own_save(request: HttpRequest, *, team: Team, kind: str) -> HttpResponse:
     """Save a token of one's own; whose it is is asked about it at once."""
-    if kind not in SAVED_HERE:
-        raise Http404("No such kind of credential.")
-    caller = _caller(request)
-    form = SecretForm(request.POST or None)
-    if form.is_valid():
-        secret = form.cleaned_data["secret"]
-        try:
-            if SAVED_HERE[kind] == CredentialKind.REPLICATE:
-                tell(request, provider.save_token(caller, secret, user=caller.user))
-            else:
-                tell_of_hub(request, hub.save_token(caller, secret, user=caller.user))
-        except Refusal as refusal:
-            refuse(form, refusal, {"api_token": "secret"})
-        else:
-            return redirect("jobs:own_credentials", team.slug)
-    context = {"team": team, "form": form, "label": SAVED_HERE[kind].label, "back": reverse("jobs:own_credentials", args=[team.slug])}
-    return render(request, "jobs/credential_save.html", context)
+    return saving_page(request, team, kind, user=_caller(request).user, back="jobs:own_credentials")
 
 
 @team_view(Right.SUBMIT)

@@ -20,24 +20,12 @@ def sees_details(caller: Caller, job: Job) -> bool:
 
 def may_cancel(caller: Caller, job: Job) -> bool:
     """Whether a cancel button makes sense: the job is not over, nobody has asked yet, and the caller may."""
-    if job.is_terminal or job.cancel_requested_at:
-        return False
-    try:
-        cancelling.require_hand_on(job, caller)
-    except NotPermitted:
-        return False
-    return True
+    return not _is_let_go(job) and _has_hand_on(caller, job)
 
 
 def may_delete(caller: Caller, job: Job) -> bool:
     """Whether a button makes sense that takes the job out of the lists: it is over or its cancel was asked for, and the caller may."""
-    if not job.is_terminal and not job.cancel_requested_at:
-        return False
-    try:
-        cancelling.require_hand_on(job, caller)
-    except NotPermitted:
-        return False
-    return True
+    return _is_let_go(job) and _has_hand_on(caller, job)
 
 
 def may_move_stop_time(caller: Caller, job: Job) -> bool:
@@ -57,3 +45,16 @@ def may_retry(caller: Caller, job: Job) -> bool:
     except (NotPermitted, InvalidJobState):
         return False
     return sees_details(caller, job)
+
+
+def _is_let_go(job: Job) -> bool:
+    """Whether the job is over, or somebody has asked for its end."""
+    return job.is_terminal or job.cancel_requested_at is not None
+
+
+def _has_hand_on(caller: Caller, job: Job) -> bool:
+    try:
+        cancelling.require_hand_on(job, caller)
+    except NotPermitted:
+        return False
+    return True

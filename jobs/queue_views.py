@@ -19,7 +19,7 @@ from accounts.forms import in_words, refuse
 from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
-from jobs.forms import PriorityForm, QueueModeForm, QueueNumbersForm, StartForm
+from jobs.forms.queue import PriorityForm, QueueModeForm, QueueNumbersForm, StartForm
 from jobs.models import Job
 from jobs.models.admission import QueueMode
 from jobs.models.catalogue import Provider

@@ -16,7 +16,7 @@ from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
 from jobs import quotas_page
-from jobs.forms import ChangeQuotaForm, QuotaForm
+from jobs.forms.quotas import ChangeQuotaForm, QuotaForm
 from jobs.models.quotas import QuotaScope
 from jobs.services import quota_changes, quota_standings
 from jobs.services.quota_changes import Quota

@@ -13,10 +13,10 @@ from accounts import credentials
 from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import TeamNameForm, refuse
-from accounts.models import CredentialKind, Team
+from accounts.models import CredentialKind, Team, User
 from accounts.pages import confirmed, team_view
 from accounts.roles import Right
-from jobs.forms import NetworkForm, SecretForm
+from jobs.forms.settings import NetworkForm, SecretForm
 from jobs.services import closing, hub, provider, provider_settings
 
 # The kinds that are one secret and nothing else.
@@ -70,22 +70,7 @@ def credential_list(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def credential_save(request: HttpRequest, *, team: Team, kind: str) -> HttpResponse:
     """Save a token in place of the one before; whose it is is asked about it at once."""
-    if kind not in SAVED_HERE:
-        raise Http404("No such kind of credential.")
-    caller = _caller(request)
-    form = SecretForm(request.POST or None)
-    if form.is_valid():
-        try:
-            if kind == "replicate":
-                tell(request, provider.save_token(caller, form.cleaned_data["secret"]))
-            else:
-                tell_of_hub(request, hub.save_token(caller, form.cleaned_data["secret"]))
-        except Refusal as refusal:
-            refuse(form, refusal, {"api_token": "secret"})
-        else:
-            return redirect("jobs:credentials", team.slug)
-    context = {"team": team, "form": form, "label": SAVED_HERE[kind].label, "back": reverse("jobs:credentials", args=[team.slug])}
-    return render(request, "jobs/credential_save.html", context)
+    return saving_page(request, team, kind, user=None, back="jobs:credentials")
 
 
 @team_view(Right.MANAGE)
@@ -151,6 +136,26 @@ def network_try(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask Replicate whose token it is, by the settings as they are saved."""
     tell(request, provider.validate(_caller(request)))
     return redirect("jobs:network", team.slug)
+
+
+def saving_page(request: HttpRequest, team: Team, kind: str, *, user: User | None, back: str) -> HttpResponse:
+    """The page that takes a token for the team or for one person in it, and goes `back` to the list that it stands in."""
+    if kind not in SAVED_HERE:
+        raise Http404("No such kind of credential.")
+    form = SecretForm(request.POST or None)
+    if form.is_valid():
+        caller, secret = _caller(request), form.cleaned_data["secret"]
+        try:
+            if SAVED_HERE[kind] == CredentialKind.REPLICATE:
+                tell(request, provider.save_token(caller, secret, user=user))
+            else:
+                tell_of_hub(request, hub.save_token(caller, secret, user=user))
+        except Refusal as refusal:
+            refuse(form, refusal, {"api_token": "secret"})
+        else:
+            return redirect(back, team.slug)
+    context = {"team": team, "form": form, "label": SAVED_HERE[kind].label, "back": reverse(back, args=[team.slug])}
+    return render(request, "jobs/credential_save.html", context)
 
 
 def tell(request: HttpRequest, validation: provider.Validation) -> None:

@@ -18,7 +18,7 @@ from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
 from jobs import submit_page
-from jobs.forms import SubmitForm
+from jobs.forms.submit import SubmitForm
 from jobs.models import Job
 from jobs.services import consent, submission, troubles
 from jobs.services.repeats import IdempotencyConflict, Repeat

@@ -24,7 +24,8 @@ from accounts.models import Team
 from accounts.pages import team_view
 from accounts.roles import Right
 from jobs import costs, downloads, job_page, log_page, quotas_page, submit_page
-from jobs.forms import JobFilter, RetryForm, StopTimeForm
+from jobs.forms.job import RetryForm, StopTimeForm
+from jobs.forms.joblist import JobFilter
 from jobs.models import Job
 from jobs.permissions import may_cancel, may_delete, sees_details
 from jobs.services import cancelling, consent, first_steps, logs, quota_standings, retrying, stopping, syncing, troubles, watching

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts import audit
-from accounts.admin import ReadOnlyAdmin, staff_caller
+from accounts.admin.base import ReadOnlyAdmin, staff_caller
 from webhooks import releasing, replaying
 from webhooks.models import Delivery, DeliveryQuerySet, OutsideAddress
 

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import audit, credentials, teams
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin.base import ReadOnlyAdmin
 from accounts.models import (
     APIToken,
     AuditAnchor,

@@ -11,7 +11,7 @@ import pytest
 
 from accounts.models import ResourceRule, User
 from accounts.roles import Role
-from tests.accounts.conftest import Calls
+from tests.calls import Calls
 from tests.factories import PASSWORD, CredentialFactory, MembershipFactory
 
 pytestmark = pytest.mark.django_db

@@ -10,8 +10,8 @@ from accounts.models import Invite, Registration, User
 from accounts.roles import Role
 from tests.factories import PASSWORD, MembershipFactory, UserFactory
 from tests.jobs.ready import caller_of
-from tests.jobs.test_pages import INLINE
 from tests.mail import link_in
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 NEW = "new@example.com"

@@ -15,7 +15,7 @@ from accounts.roles import Role
 from tests.billing.factories import race
 from tests.factories import CredentialFactory, MembershipFactory, UserFactory, make_token
 from tests.jobs.ready import caller_of
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 

@@ -13,7 +13,7 @@ from tests.billing.factories import SpendLimitFactory
 from tests.factories import CredentialFactory, MembershipFactory, TeamFactory, UserFactory, make_token
 from tests.jobs.factories import JobFactory
 from tests.jobs.ready import caller_of
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 SAID = {

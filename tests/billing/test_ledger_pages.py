@@ -19,7 +19,7 @@ from tests.billing.factories import NOW, USD
 from tests.billing.test_ledger import Unlocked
 from tests.factories import MembershipFactory, TeamFactory, UserFactory, make_token
 from tests.jobs.factories import JobFactory, hold_for
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

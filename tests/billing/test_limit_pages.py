@@ -15,7 +15,7 @@ from accounts.roles import Role
 from billing.models import LimitScope, SpendAlert, SpendLimit, TopUp
 from tests.billing.factories import USD, SpendLimitFactory, hold
 from tests.factories import MembershipFactory, make_token
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 NEW = {"person": "", "name": "team", "amount": "12.50", "period": "weekly", "action": "block"}

@@ -11,29 +11,14 @@ from billing import ledger, services
 from billing.models import Hold, LimitAction, LimitPeriod, LimitPeriodKind, LimitScope, SpendAlert, SpendLimit
 from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, race, settle
 from tests.factories import MembershipFactory, TeamFactory
+from tests.watching import Watching
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Watcher:
-    """Reads the periods again and again, and keeps every sum of settled and held that it saw."""
-
-    def __enter__(self):
-        self.seen, self.over = set(), threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-        self.thread.start()
-        return self
-
-    def watch(self):
-        try:
-            while not self.over.is_set():
-                self.seen |= {settled + held for settled, held in LimitPeriod.objects.values_list("settled", "held")}
-        finally:
-            connection.close()
-
-    def __exit__(self, *exc):
-        self.over.set()
-        self.thread.join(timeout=60)
+def sums():
+    """What is settled and held in each period."""
+    return [settled + held for settled, held in LimitPeriod.objects.values_list("settled", "held")]
 
 
 def admitted(outcomes):
@@ -47,12 +32,12 @@ def test_racing_holds_cannot_overspend_a_limit():
     limit = SpendLimitFactory()
     price_line = PriceLineFactory()
 
-    with Watcher() as watcher:
+    with Watching(sums) as watching:
         outcomes = race(lambda number: hold(limit.team, 4, price_line=price_line), times=40)
 
     assert len(admitted(outcomes)) == 12
     assert limit.periods.get().held == 48 * USD
-    assert max(watcher.seen) == 48 * USD
+    assert max(watching.seen) == 48 * USD
     assert ledger.verify(limit.team).checked == 12
 
 
@@ -91,14 +76,14 @@ def test_holds_and_settlements_race_without_deadlock_and_every_cent_is_accounted
         assert (settle(held.hold, 1), settle(again, 2)) == (True, False)
         return held
 
-    with Watcher() as watcher:
+    with Watching(sums) as watching:
         lives = admitted(race(live, times=40))
 
     for limit in limits:
         period = limit.periods.get()
         assert (period.settled, period.held) == (len(lives) * USD, 0)
     assert len(lives) >= 12
-    assert max(watcher.seen) <= 50 * USD
+    assert max(watching.seen) <= 50 * USD
     assert ledger.verify(team).valid
     assert ledger.unbalanced_holds(team) == []
     call_command("rebuild_totals")

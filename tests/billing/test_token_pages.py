@@ -18,7 +18,7 @@ from billing.models import Hold, PriceLine, SpendLimit
 from tests.billing.factories import PriceLineFactory
 from tests.billing.test_token_limits import caller_with
 from tests.factories import MembershipFactory, make_token
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 pytestmark = pytest.mark.django_db

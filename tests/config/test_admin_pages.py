@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin.base import ReadOnlyAdmin
 from accounts.models import AuditLine
 from billing.models import Invoice, InvoiceLine, SpendAlert, TopUp
 from jobs import models as jobs_models

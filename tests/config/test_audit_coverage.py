@@ -10,7 +10,7 @@ from django.urls import URLPattern, get_resolver
 from rest_framework.views import APIView
 
 from accounts import events
-from accounts.admin import AuditedAdmin, ReadOnlyAdmin
+from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin
 from accounts.roles import Role
 from tests.factories import MembershipFactory
 

@@ -1,4 +1,4 @@
-"""Teams that can submit, with the sandbox as their provider or with nobody there."""
+"""Teams that can submit, with the sandbox as their provider or with nobody there, and people of a team and of the platform."""
 
 import socket
 from dataclasses import dataclass
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from accounts.roles import Role
 from jobs.models import Job
+from tests.calls import Calls
+from tests.factories import MembershipFactory, UserFactory
 from tests.jobs.ready import make_ready
 from tests.jobs.sandbox import servers
 from tests.jobs.sandbox.conftest import numbers
@@ -51,6 +54,32 @@ def account(provider_process):
         account = Account(provider_process, name, token, http)
         account.rule(webhooks="drop", queue_seconds=0, boot_seconds=0)
         yield account
+
+
+@pytest.fixture
+def call(db):
+    return Calls()
+
+
+@pytest.fixture
+def owner(db):
+    return MembershipFactory(role=Role.OWNER)
+
+
+@pytest.fixture
+def lead(owner):
+    return MembershipFactory(team=owner.team, role=Role.LEAD)
+
+
+@pytest.fixture
+def researcher(owner):
+    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
+
+
+@pytest.fixture
+def staff(db):
+    """An administrator of the platform who is in no team."""
+    return UserFactory(is_staff=True)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import UserFactory
 from tests.jobs.approvals import blocked, caller, member, rule
 from tests.jobs.ready import NAMED, make_ready
-from tests.jobs.test_pages import INLINE
 from tests.mail import link_in
+from tests.pages import INLINE
 
 
 @pytest.fixture(autouse=True)

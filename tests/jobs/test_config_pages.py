@@ -11,7 +11,7 @@ from jobs.models import ActiveConfig, TrainingConfig
 from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory
 from tests.jobs.ready import CONFIG, DATASET, NAMED
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -172,11 +172,6 @@ def test_who_may_delete(db, call):
 
 
 @pytest.fixture
-def owner(db):
-    return MembershipFactory()
-
-
-@pytest.fixture
 def job(owner, monkeypatch):
     monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
     return JobFactory(team=owner.team, submitted_by=owner.user)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts.roles import Role, Scope
+from accounts.roles import Scope
 from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import CredentialFactory, MembershipFactory, make_token
 from tests.jobs.factories import ArtifactFactory, TrainerFactory
@@ -21,11 +21,6 @@ SPEND = "/api/cloud/spend"
 
 
 @pytest.fixture
-def owner():
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
 def call(owner, client):
     _, own = make_token(owner)
 
@@ -34,11 +29,6 @@ def call(owner, client):
         return client.post(path, headers=headers) if method == "post" else client.get(path, query, headers=headers)
 
     return send
-
-
-@pytest.fixture
-def researcher(owner):
-    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
 
 
 def paid(member, *, charge=USD, **options):

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def owner(db):
-    return MembershipFactory()
-
-
-@pytest.fixture
 def call(client):
     def send(member, path, body=None, *, method="get", scopes=None):
         _, key = make_token(member, scopes=scopes)

@@ -8,12 +8,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import AuditLine
-from accounts.roles import Role
 from jobs.models import Job, QueueSettings
 from jobs.services.dispatch import dispatch
 from jobs.states import State
-from tests.accounts.conftest import Calls
-from tests.factories import MembershipFactory, UserFactory
+from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory, completed
 from tests.jobs.ready import NAMED, make_ready
 
@@ -26,32 +24,6 @@ E = {
     "completed_at": type(None), "estimated_cost": float, "estimated_cost_micros": int, "requires_approval": bool, "attempt": int,
     "error_message": type(None), "waiting_reason": str, "not_before": type(None), "estimated_wait_seconds": float,
 }  # fmt: skip
-
-
-@pytest.fixture
-def call():
-    return Calls()
-
-
-@pytest.fixture
-def owner():
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
-def lead(owner):
-    return MembershipFactory(team=owner.team, role=Role.LEAD)
-
-
-@pytest.fixture
-def researcher(owner):
-    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
-
-
-@pytest.fixture
-def staff():
-    """An administrator of the platform who is in no team."""
-    return UserFactory(is_staff=True)
 
 
 def waiting(member, **fields):

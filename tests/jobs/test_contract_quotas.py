@@ -9,9 +9,8 @@ from accounts.models import AuditLine
 from accounts.roles import Role
 from billing.models import SpendLimit
 from jobs.models import JobQuota
-from tests.accounts.conftest import Calls
 from tests.billing.factories import USD, SpendLimitFactory, hold
-from tests.factories import MembershipFactory, UserFactory
+from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory
 
 pytestmark = pytest.mark.django_db
@@ -26,32 +25,6 @@ S = {
     "is_warning": bool, "percent_used": float, "message": type(None), "source": str, "ceiling": type(None),
 }  # fmt: skip
 FIVE = {"quota_type": "concurrent_jobs", "limit_value": 5}
-
-
-@pytest.fixture
-def call():
-    return Calls()
-
-
-@pytest.fixture
-def owner():
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
-def researcher(owner):
-    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
-
-
-@pytest.fixture
-def lead(owner):
-    return MembershipFactory(team=owner.team, role=Role.LEAD)
-
-
-@pytest.fixture
-def staff():
-    """An administrator of the platform who is in no team."""
-    return UserFactory(is_staff=True)
 
 
 def types(shown):

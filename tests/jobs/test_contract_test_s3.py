@@ -15,11 +15,6 @@ PATH = "/api/cloud/providers/replicate/test-s3"
 
 
 @pytest.fixture
-def owner(db):
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
 def ask(owner, client):
     _, own = make_token(owner)
     return lambda body=None, key=own, path=PATH: client.post(

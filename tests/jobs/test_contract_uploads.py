@@ -24,11 +24,6 @@ PATHS = [f"/api/cloud/upload/progress/{ID}", f"/api/webhooks/upload/progress/{ID
 
 
 @pytest.fixture
-def owner(db):
-    return MembershipFactory()
-
-
-@pytest.fixture
 def job(owner, monkeypatch):
     monkeypatch.setattr(upload_following, "PAUSE_SECONDS", 0.01)
     return JobFactory(team=owner.team, submitted_by=owner.user, state=State.UPLOADING, upload_id=ID, started_at=None)

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.models import AuditLine, Credential, Team
 from accounts.roles import Role
 from tests.factories import CredentialFactory, MembershipFactory
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 SECRET = "r8_" + "x" * 37

@@ -19,7 +19,7 @@ from tests.factories import MembershipFactory
 from tests.jobs.factories import make_member
 from tests.jobs.ready import caller_of, files
 from tests.jobs.sandbox.servers import picture
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

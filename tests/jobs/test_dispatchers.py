@@ -1,9 +1,9 @@
 """Eight dispatchers, two thousand jobs of twenty teams, and runs that end meanwhile: the queue keeps every promise."""
 
 import random
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from django.db import connection, transaction
@@ -14,6 +14,7 @@ from jobs.states import State
 from tests.jobs.crowded import teams_of, wait
 from tests.jobs.dispatchers import Dispatchers
 from tests.thoroughness import FULL
+from tests.watching import Watching
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,30 +25,10 @@ ENOUGH = JOBS if FULL else 500
 ENDS_A_ROUND = 15
 
 
-class Reader:
-    """Counts again and again, in one question each time, who is at the provider, and keeps what was too many."""
-
-    def __init__(self, narrow):
-        self.narrow, self.reads, self.wrong = narrow, 0, []
-
-    def __enter__(self):
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-        return self
-
-    def read(self):
-        try:
-            while not self.over.is_set():
-                rows = list(Job.objects.launched().values_list("team_id", "submitted_by_id"))
-                self.wrong += beyond_limits(Counter(team for team, _ in rows), Counter(rows), narrow=self.narrow)
-                self.reads += 1
-        finally:
-            connection.close()
-
-    def __exit__(self, *exc):
-        self.over.set()
-        self.thread.join(timeout=60)
+def too_many(narrow):
+    """Who has more at the provider than a limit allows, counted in one question."""
+    rows = list(Job.objects.launched().values_list("team_id", "submitted_by_id"))
+    return beyond_limits(Counter(team for team, _ in rows), Counter(rows), narrow=narrow)
 
 
 def beyond_limits(teams, people, *, narrow):
@@ -126,7 +107,7 @@ def test_eight_dispatchers_take_no_job_twice_pass_no_limit_and_share_fairly():
     taken, known = [], 0
 
     database = connection.settings_dict["NAME"]
-    with Dispatchers(PROCESSES, database) as dispatchers, Reader(narrow) as reader, ThreadPoolExecutor(1) as beside:
+    with Dispatchers(PROCESSES, database) as dispatchers, Watching(partial(too_many, narrow)) as watching, ThreadPoolExecutor(1) as beside:
         while len(taken) < ENOUGH:
             is_known = len(taken) < ENOUGH // 2
             dispatchers.start()
@@ -141,7 +122,7 @@ def test_eight_dispatchers_take_no_job_twice_pass_no_limit_and_share_fairly():
     of_team = Counter(jobs[pk][0] for pk in taken)
     assert len(jobs) == JOBS
     assert (len(taken), len(set(taken)), set(dispatched.values())) == (len(dispatched), len(dispatched), {1})
-    assert (reader.wrong, reader.reads > 20) == ([], True)
+    assert (watching.seen, watching.looks > 20) == (set(), True)
     assert (len(replay.spread) >= ENOUGH // 2, max(replay.spread)) == (True, 1)
     # Places were scarce, and every team had its share of them.
     assert (replay.most, len(taken) >= ENOUGH) == (PLATFORM, True)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.roles import Role
 from jobs.models import ProviderSettings, ProviderStatus
 from tests.factories import MembershipFactory
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from accounts.roles import Role
 from jobs.models import ProviderSettings
 from tests.factories import CredentialFactory, MembershipFactory
 from tests.jobs.proxies import PASSWORD, proxying
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 pytestmark = pytest.mark.django_db

@@ -21,10 +21,9 @@ from jobs.states import State
 from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import MembershipFactory, TeamFactory
 from tests.jobs.factories import ArtifactFactory, JobFactory, TrainerFactory, hold_for, make_member
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
-
-INLINE = re.compile(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE)
 
 
 @pytest.fixture

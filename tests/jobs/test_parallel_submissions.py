@@ -1,9 +1,9 @@
 """Two hundred submissions of $4.00 each by sixteen processes at once, against a limit of $50.00."""
 
-import threading
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -15,6 +15,7 @@ from tests.billing.factories import USD, PriceLineFactory, SpendLimitFactory
 from tests.jobs.crowd import Crowd
 from tests.jobs.ready import NAMED, make_ready
 from tests.thoroughness import FULL
+from tests.watching import Watching
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,29 +24,9 @@ PROCESSES, SUBMISSIONS = 16, 200
 COST = 4 * USD
 
 
-class Reader:
-    """Reads settled and held again and again while others write, and keeps the largest sum that it saw."""
-
-    def __init__(self, limit):
-        self.limit, self.most, self.reads = limit, 0, 0
-
-    def __enter__(self):
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-        return self
-
-    def read(self):
-        try:
-            while not self.over.is_set():
-                sums = [settled + held for settled, held in LimitPeriod.objects.filter(limit=self.limit).values_list("settled", "held")]
-                self.most, self.reads = max(self.most, *sums, 0), self.reads + 1
-        finally:
-            connection.close()
-
-    def __exit__(self, *exc):
-        self.over.set()
-        self.thread.join(timeout=60)
+def sums(limit):
+    """What is settled and held in each of its periods."""
+    return [settled + held for settled, held in LimitPeriod.objects.filter(limit=limit).values_list("settled", "held")]
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +45,14 @@ def test_of_200_exactly_12_are_admitted_and_188_refused_run_after_run(crowd):
         ready = make_ready()
         limit = SpendLimitFactory(team=ready.team, amount=50 * USD)
 
-        with Reader(limit) as reader:
+        with Watching(partial(sums, limit)) as watching:
             answers = crowd.submit(ready.key, times=SUBMISSIONS, config=NAMED)
 
         assert Counter(answers) == {(200, ""): 12, (402, "cost_limit_exceeded"): 188}
         assert set(Hold.objects.filter(team=ready.team).values_list("amount", flat=True)) == {COST}
         assert (Job.objects.filter(team=ready.team).count(), limit.periods.get().held) == (12, 48 * USD)
-        assert reader.reads > 20
-        assert reader.most <= 50 * USD
+        assert watching.looks > 20
+        assert max(watching.seen) <= 50 * USD
         assert ledger.verify(ready.team).checked == 12
     assert totals.differences() == []
 

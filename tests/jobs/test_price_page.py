@@ -15,7 +15,7 @@ from jobs.submit_page import typical_costs
 from tests.billing.factories import USD
 from tests.factories import MembershipFactory, TeamFactory
 from tests.jobs.ready import NAMED, catalogue
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -1,7 +1,5 @@
 """The page of the queue: what waits, in which order and why, and who may change that; and the same on the page of a job."""
 
-import html
-import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -19,7 +17,7 @@ from jobs.states import State
 from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory, make_member
 from tests.jobs.ready import NAMED, make_ready
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE, words
 
 pytestmark = pytest.mark.django_db
 
@@ -43,12 +41,6 @@ def address(name, team, *args):
 def waiting(team, **fields):
     fields = {"submitted_at": timezone.now(), "waiting_reason": "turn", **fields}
     return JobFactory(team=team, state=State.PENDING, started_at=None, **fields)
-
-
-def words(response):
-    """The main part of a page as it is read."""
-    text = re.sub("<[^>]+>", " ", response.content.decode().split("<main")[1])
-    return " ".join(html.unescape(text).split())
 
 
 def test_the_queue_shows_the_teams_jobs_in_order_with_place_person_and_reason(client, team):

@@ -1,6 +1,5 @@
 """The pages of quotas: everybody sees how they stand, owners set them in words, and the submit page says what is close."""
 
-import html
 import re
 
 import pytest
@@ -17,7 +16,7 @@ from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory, make_member
 from tests.jobs.ready import NAMED
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE, words
 
 pytestmark = pytest.mark.django_db
 NEW = {"kind": "concurrent_jobs", "whom": "each", "limit": "5", "action": "block"}
@@ -41,12 +40,6 @@ def address(name, team, *args):
 
 def quota(team, kind=QuotaKind.CONCURRENT_JOBS, limit=5, action=QuotaAction.BLOCK, scope=QuotaScope.EACH, **more):
     return JobQuota.objects.create(team=team, kind=kind, limit_value=limit, action=action, scope=scope, **more)
-
-
-def words(response):
-    """The main part of a page as it is read."""
-    text = re.sub("<[^>]+>", " ", response.content.decode().split("<main")[1])
-    return " ".join(html.unescape(text).split())
 
 
 def test_owners_set_quotas_for_each_the_team_a_role_and_a_person(client, team):

@@ -1,9 +1,6 @@
 """Real threads on real connections: of submissions and uploads at once, none passes a quota."""
 
-import threading
-
 import pytest
-from django.db import connection
 
 from accounts.roles import Role
 from billing import ledger
@@ -19,6 +16,7 @@ from tests.billing.factories import USD, SpendLimitFactory, race
 from tests.jobs.factories import make_member
 from tests.jobs.ready import NAMED, caller_of, files, make_ready
 from tests.jobs.sandbox.servers import picture
+from tests.watching import Watching
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,14 +69,6 @@ def test_racing_submissions_under_many_quotas_and_limits_neither_pass_one_nor_lo
 def test_places_that_come_free_meanwhile_are_taken_once(team):
     quota(team.team, QuotaKind.CONCURRENT_JOBS, 3)
     SpendLimitFactory(team=team.team, amount=1000 * USD)
-    seen, over = set(), threading.Event()
-
-    def watch():
-        try:
-            while not over.is_set():
-                seen.add(quota_standings.counted().active().count())
-        finally:
-            connection.close()
 
     def live(_number):
         """Submit, and end the job at once."""
@@ -86,16 +76,11 @@ def test_places_that_come_free_meanwhile_are_taken_once(team):
         cancelling.cancel(submitted.job, caller=team.caller)
         return submitted
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with Watching(lambda: [quota_standings.counted().active().count()]) as watching:
         outcomes = race(live, times=24)
-    finally:
-        over.set()
-        watcher.join(timeout=60)
 
     assert len(admitted(outcomes)) >= 3
-    assert max(seen) <= 3
+    assert max(watching.seen) <= 3
     assert Job.objects.active().count() == 0
     assert LimitPeriod.objects.get().held == 0
 

@@ -14,8 +14,8 @@ from billing.models import LineKind
 from tests.billing.factories import USD
 from tests.factories import MembershipFactory, make_token
 from tests.jobs.factories import JobFactory, TrainerFactory
-from tests.jobs.test_pages import INLINE
 from tests.jobs.test_reports import spent
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,7 @@ from tests.factories import CredentialFactory, MembershipFactory
 from tests.jobs import elsewhere
 from tests.jobs.elsewhere import WEIGHTS, checked, ended_in
 from tests.jobs.factories import ArtifactFactory, JobFactory
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.signing_in import sign_in
 
 pytestmark = pytest.mark.django_db

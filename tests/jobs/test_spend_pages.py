@@ -10,7 +10,7 @@ from billing.models import LedgerLine
 from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory, hold_for
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import MembershipFactory
 from tests.jobs.factories import JobFactory, make_member
 from tests.jobs.ready import CONFIG, NAMED
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 # 20 steps likely take less than the shortest ceiling: half an hour, and the minute that cancelling takes.
 WORST = round(1860 * 0.000975 * USD)

@@ -27,11 +27,6 @@ def quick_looks(monkeypatch):
 
 
 @pytest.fixture
-def owner(db):
-    return MembershipFactory()
-
-
-@pytest.fixture
 def job(owner):
     return JobFactory(team=owner.team, submitted_by=owner.user)
 

@@ -19,7 +19,7 @@ from jobs.states import State
 from tests.factories import CredentialFactory, MembershipFactory, UserFactory, make_token
 from tests.jobs.factories import JobFactory, TrainerFactory, make_member
 from tests.jobs.ready import catalogue
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from accounts.models import AuditLine
 from accounts.roles import Role
 from jobs.models import Job, ProviderSettings
 from tests.factories import MembershipFactory, UserFactory, make_token
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from tests.webhooks.deliveries import body_of, make_job
 from tests.webhooks.test_address_list import OUTSIDE, deliver
 from webhooks import applying

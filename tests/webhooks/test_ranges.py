@@ -14,7 +14,7 @@ from accounts.models import AuditLine
 from accounts.roles import Role
 from jobs.models import ProviderSettings
 from tests.factories import MembershipFactory
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from webhooks import range_files, ranges
 from webhooks.ranges import BadFile, Difference
 

@@ -14,7 +14,7 @@ from accounts.roles import Role
 from jobs.models import ProviderSettings
 from tests.factories import CredentialFactory, MembershipFactory
 from tests.jobs.factories import JobFactory
-from tests.jobs.test_pages import INLINE
+from tests.pages import INLINE
 from webhooks.models import Delivery
 
 pytestmark = pytest.mark.django_db
