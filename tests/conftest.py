@@ -3,6 +3,10 @@
 import pytest
 from django.db import connection
 
+from accounts.roles import Role
+from tests.calls import Calls
+from tests.factories import MembershipFactory
+
 TRUNCATE_TRIGGERS = """
 SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgtype::int & 32 = 32
 """
@@ -21,3 +25,18 @@ def django_db_setup(django_db_setup, django_db_blocker):
         cursor.execute(TRUNCATE_TRIGGERS)
         for table, trigger in cursor.fetchall():
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+
+
+@pytest.fixture
+def call(db):
+    return Calls()
+
+
+@pytest.fixture
+def owner(db):
+    return MembershipFactory(role=Role.OWNER)
+
+
+@pytest.fixture
+def researcher(owner):
+    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)

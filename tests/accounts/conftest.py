@@ -1,25 +1,8 @@
-"""People of a team and of the platform, and calls of the API by them."""
+"""Who looks after the people of all teams."""
 
 import pytest
 
-from accounts.roles import Role
-from tests.calls import Calls
-from tests.factories import MembershipFactory, UserFactory
-
-
-@pytest.fixture
-def call(db):
-    return Calls()
-
-
-@pytest.fixture
-def owner(db):
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
-def researcher(owner):
-    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
+from tests.factories import UserFactory
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from accounts.roles import Role
 from jobs.models import Job
-from tests.calls import Calls
 from tests.factories import MembershipFactory, UserFactory
 from tests.jobs.ready import make_ready
 from tests.jobs.sandbox import servers
@@ -57,23 +56,8 @@ def account(provider_process):
 
 
 @pytest.fixture
-def call(db):
-    return Calls()
-
-
-@pytest.fixture
-def owner(db):
-    return MembershipFactory(role=Role.OWNER)
-
-
-@pytest.fixture
 def lead(owner):
     return MembershipFactory(team=owner.team, role=Role.LEAD)
-
-
-@pytest.fixture
-def researcher(owner):
-    return MembershipFactory(team=owner.team, role=Role.RESEARCHER)
 
 
 @pytest.fixture
