@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from billing import ledger, services
 from billing.models import Hold, LimitAction, LimitPeriod, LimitPeriodKind, LimitScope, SpendAlert, SpendLimit
-from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, race, settle
+from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, race, settle, wait_for_a_lock
 from tests.factories import MembershipFactory, TeamFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,8 +25,10 @@ class Watcher:
         return self
 
     def watch(self):
+        is_over = False
         try:
-            while not self.over.is_set():
+            while not is_over:
+                is_over = self.over.is_set()  # so that the end is seen, too
                 self.seen |= {settled + held for settled, held in LimitPeriod.objects.values_list("settled", "held")}
         finally:
             connection.close()
@@ -157,23 +159,12 @@ def test_a_limit_that_is_lowered_while_a_hold_waits_for_it_counts():
     with transaction.atomic():
         LimitPeriod.objects.locked().get()
         asker.start()
-        waiting.wait(timeout=10)
+        waiting.wait(timeout=60)
         wait_for_a_lock()
         SpendLimit.objects.filter(pk=limit.pk).update(amount=5 * USD)
-    asker.join(timeout=30)
+    asker.join(timeout=60)
 
     assert [type(outcome) for outcome in outcomes] == [services.LimitReached]
-
-
-def wait_for_a_lock():
-    """Return once another connection of this test database waits for a lock."""
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute("SELECT pg_sleep(0.002)")
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-            if cursor.fetchone()[0]:
-                return
-    raise AssertionError("Nobody waits for a lock.")
 
 
 def test_two_that_open_a_period_at_once_share_it():

@@ -74,8 +74,10 @@ def test_places_that_come_free_meanwhile_are_taken_once(team):
     seen, over = set(), threading.Event()
 
     def watch():
+        is_over = False
         try:
-            while not over.is_set():
+            while not is_over:
+                is_over = over.is_set()
                 seen.add(quota_standings.counted().active().count())
         finally:
             connection.close()
