@@ -20,7 +20,7 @@ from django.db import connection
 from tests.config.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 60
+START_SECONDS = 240
 LARGE_FILE_BYTES = 4 * 1024 * 1024
 # The interface that granian is told, and the module whose application speaks it.
 MODULES = {"wsgi": "config.wsgi", "asgi": "config.asgi", "asginl": "config.asgi"}

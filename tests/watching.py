@@ -26,8 +26,10 @@ class Watching:
         self.thread.join(timeout=60)
 
     def _watch(self) -> None:
+        is_over = False
         try:
-            while not self.over.is_set():
+            while not is_over:
+                is_over = self.over.is_set()  # so that the end is seen, too
                 self.seen.update(self.look())
                 self.looks += 1
         finally:

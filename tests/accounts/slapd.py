@@ -14,7 +14,7 @@ from tests.config.processes import free_port
 # Debian keeps servers where not everybody looks for programs.
 SLAPD = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
 SCHEMAS = Path("/etc/ldap/schema")
-START_SECONDS = 30
+START_SECONDS = 120
 ROOT_DN, ROOT_PASSWORD = "cn=admin,dc=example,dc=com", "the directory's own password"
 PASSWORD = "a password of the directory"
 CONFIG = """

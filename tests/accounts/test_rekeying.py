@@ -7,12 +7,12 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts import credentials, encryption, rekeying
 from accounts.models import Credential
 from jobs.models import ProviderSettings
-from tests.config.processes import python, running
+from tests.config.processes import python, running, wait_until
 from tests.factories import CredentialFactory, MembershipFactory, TeamFactory, UserFactory
 from tests.servers import database_url
 
@@ -151,10 +151,13 @@ def test_a_command_that_was_killed_leaves_every_secret_readable_and_the_next_one
     CredentialFactory.create_batch(1500)
     environment = {"DATABASE_URL": database_url(), "TUNEHOUSE_ENCRYPTION_KEYS": f"{NEW},{OLD}"}
     both(settings)
-    with running(*python("manage.py", "rotate_encryption_keys"), environment=environment) as command:
-        while not any(encryption.is_current(text) for text in sealed()):
-            assert command.process.poll() is None, command.lines
-        command.end(signal.SIGKILL)
+    half_way = Credential.objects.order_by("pk")[750].pk
+    with transaction.atomic():
+        # It goes from key to key, and here it waits for us.
+        Credential.objects.select_for_update().get(pk=half_way)
+        with running(*python("manage.py", "rotate_encryption_keys"), environment=environment) as command:
+            wait_until(lambda: any(encryption.is_current(text) for text in sealed()))
+            command.end(signal.SIGKILL)
 
     on_new = sum(encryption.is_current(text) for text in sealed())
     assert 0 < on_new < 1500

@@ -78,3 +78,14 @@ def race(work: Callable[[int], Any], *, times: int, threads: int = 6) -> list[An
     for lane in lanes:
         lane.join(timeout=120)
     return outcomes
+
+
+def wait_for_a_lock() -> None:
+    """Return once another connection of this test's database waits for a lock."""
+    with connection.cursor() as cursor:
+        for _ in range(30_000):
+            cursor.execute("SELECT pg_sleep(0.002)")
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            if cursor.fetchone()[0]:
+                return
+    raise AssertionError("Nobody waits for a lock.")

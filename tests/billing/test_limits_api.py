@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.models import AuditLine
 from accounts.roles import Role, Scope
 from billing.models import LimitScope, TopUp
-from tests.billing.factories import USD, SpendLimitFactory, hold
+from tests.billing.factories import NOW, USD, SpendLimitFactory, hold
 from tests.factories import MembershipFactory, make_token
 
 pytestmark = pytest.mark.django_db
@@ -100,7 +100,8 @@ def test_a_repeat_with_the_same_key_answers_the_first(owner, limit):
     assert (ids[0] == ids[2], ids[0] == ids[1], TopUp.objects.count()) == (True, False, 2)
 
 
-def test_top_ups_are_listed_with_those_that_expired(owner, limit):
+def test_top_ups_are_listed_with_those_that_expired(owner, limit, time_machine):
+    time_machine.move_to(NOW)  # not in the last hour of a month
     path = f"{LIMITS}/{limit.pk}/top-ups"
     soon = (timezone.now() + timedelta(hours=1)).isoformat()
     call(owner, path, {"amount": "20", "reason": "an hour", "expires_at": soon})

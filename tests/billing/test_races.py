@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import transaction
 
 from billing import ledger, services
 from billing.models import Hold, LimitAction, LimitPeriod, LimitPeriodKind, LimitScope, SpendAlert, SpendLimit
-from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, race, settle
+from tests.billing.factories import NOW, USD, PriceLineFactory, SpendLimitFactory, hold, race, settle, wait_for_a_lock
 from tests.factories import MembershipFactory, TeamFactory
 from tests.watching import Watching
 
@@ -142,23 +142,12 @@ def test_a_limit_that_is_lowered_while_a_hold_waits_for_it_counts():
     with transaction.atomic():
         LimitPeriod.objects.locked().get()
         asker.start()
-        waiting.wait(timeout=10)
+        waiting.wait(timeout=60)
         wait_for_a_lock()
         SpendLimit.objects.filter(pk=limit.pk).update(amount=5 * USD)
-    asker.join(timeout=30)
+    asker.join(timeout=60)
 
     assert [type(outcome) for outcome in outcomes] == [services.LimitReached]
-
-
-def wait_for_a_lock():
-    """Return once another connection of this test database waits for a lock."""
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute("SELECT pg_sleep(0.002)")
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-            if cursor.fetchone()[0]:
-                return
-    raise AssertionError("Nobody waits for a lock.")
 
 
 def test_two_that_open_a_period_at_once_share_it():

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.db import connections
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
+# Nothing takes as long, except on a machine that has much else to do.
+PATIENCE_MILLISECONDS = 30_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
     "--headless",
@@ -24,6 +26,8 @@ QUIET = [
 REPORT_VIOLATIONS = (
     "addEventListener('securitypolicyviolation', (event) => console.error('CSP: ' + event.violatedDirective + ' ' + event.blockedURI))"
 )
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 @dataclass
@@ -59,7 +63,7 @@ def browse_at(monkeypatch) -> Iterator[Callable[..., Browser]]:
 
         def browse(address: str, **options: object) -> Browser:
             browser = Browser(page=chromium.new_context(**options).new_page(), address=address)
-            browser.page.set_default_timeout(15_000)
+            browser.page.set_default_timeout(PATIENCE_MILLISECONDS)
             browser.watch()
             return browser
 

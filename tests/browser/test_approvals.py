@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from accounts import tasks
 from accounts.roles import Role
 from jobs.models import ApprovalRequest
+from tests.browser.pages import width
 from tests.factories import PASSWORD
 from tests.jobs.approvals import blocked, member
 from tests.jobs.conftest import no_provider  # noqa: F401 - a fixture
@@ -30,7 +31,7 @@ def test_the_link_in_a_mail_approves_once(browse, live_server, settings, no_prov
     browser = browse(java_script_enabled=scripts, viewport=PHONE)
 
     page = browser.open(link)
-    assert not scripts or page.evaluate("document.documentElement.scrollWidth") == 390
+    assert not scripts or width(page) == 390
     page.locator("[name=notes]").fill("Go on")
     page.get_by_role("button", name="Approve for at most $3.57").click()
     expect(page.get_by_role("heading", name="The job is approved")).to_be_visible()
@@ -52,16 +53,15 @@ def test_a_lead_finds_what_waits_in_the_rail_and_rejects_it(browse, no_provider)
     page.locator("[name=password]").fill(PASSWORD)
     page.locator("main form button").first.click()
 
-    # A click returns before the page that it leads to is there.
     expect(page.get_by_role("heading", name="Aprobaciones")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert width(page) == 390
     page.get_by_role("link", name="spring").click()
     expect(page.get_by_role("heading", name="spring")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert width(page) == 390
     page.get_by_role("button", name="Rechazar").click()
     expect(page.get_by_role("status").first).to_contain_text("El trabajo está rechazado")
     browser.open(reverse("jobs:approval_rules", args=[ready.team.slug]))
 
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert width(page) == 390
     assert ApprovalRequest.objects.get().state == "rejected"
     assert browser.troubles == []

@@ -14,6 +14,7 @@ from jobs.models import Job
 from jobs.services import logs
 from jobs.states import State
 from tests.billing.factories import USD, SpendLimitFactory
+from tests.browser.pages import width
 from tests.factories import PASSWORD, MembershipFactory
 from tests.jobs.factories import ArtifactFactory, JobFactory, hold_for
 
@@ -66,6 +67,8 @@ def sign_in(browser, job, words):
     page.locator("[name=login]").fill(job.submitted_by.email)
     page.locator("[name=password]").fill(PASSWORD)
     page.get_by_role("button", name=words["sign in"], exact=True).click()
+    expect(page.locator(".job-row")).to_have_count(1)
+    page.wait_for_load_state()
     return page
 
 
@@ -98,7 +101,7 @@ def test_a_job_is_watched_to_its_end_and_its_result_taken_home(browse, job, loca
     expect(page.get_by_role("link", name=words["cancel"])).to_have_count(0)
     Job.objects.filter(pk=job.pk).update(cleaned_up_at=timezone.now())
     # Nothing tells of the cleaning up, and while a stream is open the page asks every 15 seconds.
-    expect(page.locator("#live[hx-get]")).to_have_count(0, timeout=20_000)
+    expect(page.locator("#live[hx-get]")).to_have_count(0, timeout=60_000)
 
     with page.expect_download() as download:
         page.locator("#job-files").get_by_role("link", name=words["download"]).click()
@@ -117,7 +120,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(browse, job):
     widths = []
     for path in (job.team.get_absolute_url(), job.get_absolute_url(), f"{job.get_absolute_url()}cancel/"):
         browser.open(path)
-        widths.append(page.evaluate("document.documentElement.scrollWidth"))
+        widths.append(width(page))
     page.get_by_role("button", name="Menu", exact=True).click()
     page.get_by_role("navigation", name="Team").get_by_role("link", name="Jobs").click()
 
@@ -129,7 +132,6 @@ def test_a_phone_shows_everything_without_scrolling_sideways(browse, job):
 def test_the_keyboard_alone_reaches_the_content_the_menu_and_the_way_out(browse, job):
     browser = browse()
     page = sign_in(browser, job, ENGLISH)
-    expect(page.locator(".job-row")).to_have_count(1)
 
     page.keyboard.press("Tab")
     expect(page.locator(":focus")).to_have_text("Skip to the content")

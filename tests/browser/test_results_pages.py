@@ -28,6 +28,7 @@ def test_a_bucket_is_saved_and_a_result_in_it_is_looked_at_again(browse, bucket,
     confirm(page)
 
     page.get_by_role("link", name="Save a bucket").click()
+    page.wait_for_load_state()
     if page.locator("[name=password]").count():
         confirm(page)
     for name, value in {"bucket": "results", "endpoint_url": bucket.url, "access_key_id": bucket.access_key}.items():

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from accounts.models import User
 from tests.accounts.test_sign_in_safety import code_now
+from tests.browser.pages import width
 from tests.factories import PASSWORD, MembershipFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -33,7 +34,16 @@ def sign_in(browser, person, password=PASSWORD):
     page.locator("[name=login]").fill(person.email)
     page.locator("[name=password]").fill(password)
     page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.locator("[name=password]")).to_have_count(0)
+    page.wait_for_load_state()
     return page
+
+
+def sign_out(page):
+    page.locator("details.menu-end > summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("[name=login]")).to_be_visible()
+    page.wait_for_load_state()
 
 
 def confirm(page):
@@ -41,6 +51,8 @@ def confirm(page):
     if page.get_by_role("heading", name="Confirm Access").count():
         page.locator("[name=password]").fill(PASSWORD)
         page.get_by_role("button", name="Confirm").click()
+        expect(page.get_by_role("heading", name="Confirm Access")).to_have_count(0)
+        page.wait_for_load_state()
 
 
 def key_of(page):
@@ -73,8 +85,7 @@ def test_a_passkey_is_made_and_signs_in_alone(browse, person):
     expect(page.get_by_role("heading", name="Recovery Codes")).to_be_visible()
     browser.open(reverse("mfa_list_webauthn"))
     expect(page.locator("main")).to_contain_text("My laptop")
-    page.locator("details.menu-end > summary").click()
-    page.get_by_role("button", name="Sign out").click()
+    sign_out(page)
     page.get_by_role("button", name="Sign in with a passkey").click()
 
     expect(page.locator("details.menu-end")).to_be_visible()
@@ -82,8 +93,7 @@ def test_a_passkey_is_made_and_signs_in_alone(browse, person):
     expect(page.locator("main")).to_contain_text(person.email)
 
     # And it is asked for after the password.
-    page.locator("details.menu-end > summary").click()
-    page.get_by_role("button", name="Sign out").click()
+    sign_out(page)
     sign_in(browser, person)
     page.get_by_role("button", name="Use a security key").click()
     expect(page.locator("details.menu-end")).to_be_visible()
@@ -113,9 +123,11 @@ def test_a_second_factor_is_set_up_and_asked_for(browse, person, scripts):
     codes = page.locator("#recovery_codes").input_value().split()
     browser.open(reverse("account_logout"))
     page.locator("main").get_by_role("button", name="Sign Out").click()
+    expect(page.locator("[name=login]")).to_be_visible()
     sign_in(browser, person)
     page.locator("[name=code]").fill(codes[0])
     page.get_by_role("button", name="Sign In", exact=True).click()
+    expect(page.locator("details.menu-end")).to_be_visible()
 
     browser.open(reverse("profile"))
     expect(page.locator("main")).to_contain_text(person.email)
@@ -165,7 +177,7 @@ def test_every_page_of_an_account_fits_a_phone_and_breaks_no_policy(browse, pers
     for name in names:
         browser.open(reverse(name))
         expect(page.locator("main h1, main h2").first).to_be_visible()
-        widths[name] = page.evaluate("document.documentElement.scrollWidth")
+        widths[name] = width(page)
 
     assert widths == dict.fromkeys(names, 390)
     assert browser.troubles == []

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from jobs.models import Consent, Job
 from tests.billing.factories import USD, SpendLimitFactory
+from tests.browser.pages import redrawn, width
 from tests.factories import PASSWORD
 from tests.jobs.conftest import no_provider, ready  # noqa: F401
 from tests.jobs.ready import NAMED
@@ -25,6 +26,8 @@ def sign_in(browser, team, path):
     page.locator("[name=login]").fill(team.members.get().email)
     page.locator("[name=password]").fill(PASSWORD)
     page.locator("main form button").first.click()
+    expect(page.locator("#quote")).to_be_visible()
+    page.wait_for_load_state()
     return page
 
 
@@ -51,14 +54,18 @@ def test_the_panel_follows_the_form_and_the_button_submits_what_it_says(browse, 
 
     expect(panel).to_contain_text(words["left"])
     first = panel.locator("[name=agreed]").input_value()
-    page.locator("[name=max_minutes]").fill("300")
+    with redrawn(page):
+        page.locator("[name=max_minutes]").fill("300")
     expect(panel).to_contain_text(words["only"])
     expect(panel.locator("button").first).to_be_disabled()
-    page.locator("[name=max_minutes]").fill("60")
+    with redrawn(page):
+        page.locator("[name=max_minutes]").fill("60")
     expect(panel.locator("button").first).to_be_enabled()
     assert int(panel.locator("[name=agreed]").input_value()) > int(first)
-    page.locator("[name=run_name]").fill("spring")
-    page.locator("[name=agrees]").check()
+    with redrawn(page):
+        page.locator("[name=run_name]").fill("spring")
+    with redrawn(page):
+        page.locator("[name=agrees]").check()
     panel.locator("button", has_text=words["submit"]).click()
 
     expect(page.locator("h1")).to_have_text("spring")
@@ -86,6 +93,5 @@ def test_a_phone_shows_the_form_without_scrolling_sideways(browse, team):
     browser = browse(viewport={"width": 390, "height": 844})
     page = sign_in(browser, team, "jobs/new/")
 
-    expect(page.locator("#quote")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert width(page) == 390
     assert browser.troubles == []

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.pages import redrawn
 from tests.end_to_end.house import CONFIG, House
 from tests.factories import PASSWORD
 from tests.jobs.sandbox.servers import picture
@@ -114,17 +115,27 @@ def submit_with_consent(page: Page) -> None:
     """Without consent nothing is submitted; where the data goes stands beside the question."""
     rail(page, "jobs")
     page.locator("a[href$='/jobs/new/']").first.click()
-    page.locator("[name=config_json]").fill(json.dumps(CONFIG))
-    page.locator("[name=dataset]").select_option("squares@1")
-    page.locator("[name=run_name]").fill("first light")
+    choose(page)
+    with redrawn(page):
+        page.locator("[name=run_name]").fill("first light")
     submit = page.locator("#quote .button-primary")
     expect(submit).to_be_enabled()
     submit.click()
     expect(page.locator("#id_agrees_error, .field-check .errorlist").first).to_be_visible()
-    page.locator("[name=agrees]").check()
+    with redrawn(page):
+        page.locator("[name=agrees]").check()
     expect(submit).to_be_enabled()
     submit.click()
     expect(page.locator("h1")).to_have_text("first light")
+
+
+def choose(page: Page) -> None:
+    """What is to be trained, in the form of a submission."""
+    expect(page.locator("#quote")).to_be_visible()
+    with redrawn(page):
+        page.locator("[name=config_json]").fill(json.dumps(CONFIG))
+    with redrawn(page):
+        page.locator("[name=dataset]").select_option("squares@1")
 
 
 def watch_it_to_its_end(page: Page, words: dict[str, str]) -> None:
@@ -153,10 +164,10 @@ def set_a_limit_that_refuses(page: Page, words: dict[str, str]) -> None:
     page.locator("a[href$='/limits/new/']").first.click()
     page.locator("[name=amount]").fill("0.50")
     press(page)
+    expect(page.locator("[name=amount]")).to_have_count(0)
     rail(page, "jobs")
     page.locator("a[href$='/jobs/new/']").first.click()
-    page.locator("[name=config_json]").fill(json.dumps(CONFIG))
-    page.locator("[name=dataset]").select_option("squares@1")
+    choose(page)
     expect(page.locator("#quote .note-error")).to_contain_text(words["refused"])
     expect(page.locator("#quote .button-primary")).to_be_disabled()
 

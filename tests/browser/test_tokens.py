@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from accounts.models import APIToken
+from tests.browser.pages import width
 from tests.factories import PASSWORD, MembershipFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -32,5 +33,5 @@ def test_a_token_is_shown_once_and_revoked(browse, scripts):
     expect(page.get_by_role("status").first).to_contain_text("se ha revocado")
     expect(page.locator("tbody tr")).to_have_count(0)
     assert APIToken.objects.get().revoked_at is not None
-    assert not scripts or page.evaluate("document.documentElement.scrollWidth") == 390
+    assert not scripts or width(page) == 390
     assert browser.troubles == []

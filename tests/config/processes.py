@@ -2,6 +2,7 @@
 
 import os
 import queue
+import secrets
 import signal
 import socket
 import subprocess
@@ -9,11 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 90
+# A start of the whole product takes half a minute where much else goes on, and a slow machine takes three times as long.
+PATIENCE_SECONDS = 240
+# Below those that Linux gives to whoever asks for any port, so that nobody gets one by chance before we use it.
+PORTS = range(20_000, 32_000)
+used_ports: set[int] = set()
 
 
 class Running:
@@ -106,6 +111,11 @@ def is_alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nobody listens, each time another one."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in used_ports:
+                used_ports.add(port)
+                return port

@@ -147,7 +147,7 @@ def test_what_a_stopping_worker_had_taken_goes_back_to_its_queue(connect, tmp_pa
     with connect() as sender, sender.SimpleQueue("jobs") as queue:
         queue.put("work")
     with connect() as connection, connection.SimpleQueue("jobs") as queue:
-        assert queue.get(timeout=5).payload == "work"
+        assert queue.get(timeout=60).payload == "work"
         assert messages(tmp_path, "jobs") == []
 
     with connect() as connection, connection.SimpleQueue("jobs") as queue:

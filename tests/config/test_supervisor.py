@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.embedded import services
-from tests.config.processes import BASE_DIR, Running, free_port, is_alive, python, running, wait_until
+from tests.config.processes import BASE_DIR, PATIENCE_SECONDS, Running, free_port, is_alive, python, running, wait_until
 
 TELL_AND_STAY = "import os, time; print('pid', os.getpid()); time.sleep(600)"
 STUBBORN = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(600)"
@@ -71,7 +71,7 @@ def test_killed_it_takes_its_processes_along():
 
         program.end(signal.SIGKILL)
 
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), seconds=2)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_a_process_that_dies_is_started_again():
@@ -94,7 +94,7 @@ def test_when_nobody_reads_any_more_it_stops():
 
         program.stdout.close()
 
-        assert program.wait(timeout=15) is not None
+        assert program.wait(timeout=PATIENCE_SECONDS) is not None
 
 
 def test_before_it_is_ready_a_process_that_always_dies_at_once_ends_it_with_the_last_line():
@@ -176,7 +176,7 @@ def test_the_whole_product_comes_up_survives_the_death_of_its_parts_and_goes_wit
         program.line(lambda line: line == "up      | worker has died of SIGKILL; it is started again at once.")
         program.line(lambda line: line.startswith("worker") and "ready" in line)
 
-        assert len(processes_of(tmp_path)) == len(before)
+        wait_until(lambda: len(processes_of(tmp_path)) == len(before))
         assert program.end(signal.SIGTERM) == 0
 
     wait_until(lambda: not processes_of(tmp_path))
@@ -189,7 +189,7 @@ def test_killed_the_product_leaves_no_orphan(tmp_path):
 
         program.end(signal.SIGKILL)
 
-    wait_until(lambda: not processes_of(tmp_path), seconds=15)
+    wait_until(lambda: not processes_of(tmp_path))
 
 
 def processes_of(data_dir) -> list[int]:

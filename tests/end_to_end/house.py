@@ -16,14 +16,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from config.embedded import server, services, tether
-from tests.config.processes import BASE_DIR, free_port, is_alive, wait_until
+from tests.config.processes import BASE_DIR, PATIENCE_SECONDS, free_port, is_alive, wait_until
 
 TRAP = Path(__file__).parent / "trap"
 MANAGE = str(BASE_DIR / "manage.py")
-PATIENCE_SECONDS = 90
 ENDED = {"completed", "failed", "cancelled"}
-# Steps a simulated second with which CONFIG trains for four seconds: long enough to be caught running.
-SLOW = 0.05
+# Steps a simulated second with which CONFIG trains for eight seconds: long enough to be caught running.
+SLOW = 0.025
 # Small enough to be done within moments.
 CONFIG = {
     "model_family": "flux",
@@ -109,7 +108,7 @@ class House:
         for client in (getattr(self, "api", None), getattr(self, "provider", None)):
             if client is not None:
                 client.close()
-        wait_until(lambda: not self.processes(), seconds=20)
+        wait_until(lambda: not self.processes())
 
     def kill(self) -> None:
         """Leave nothing behind, whatever a failed test left."""
@@ -122,29 +121,29 @@ class House:
 
     def start_platform(self) -> None:
         self._start("up", "up", "--port", str(self.port))
-        wait_until(lambda: f"READY {self.url}\n" in self._since_start("up"), seconds=PATIENCE_SECONDS)
+        wait_until(lambda: f"READY {self.url}\n" in self._since_start("up"))
 
     def ask_platform_to_stop(self) -> None:
         self._processes["up"].send_signal(signal.SIGTERM)
 
     def wait_for_platform_to_stop(self) -> int:
-        return self._processes.pop("up").wait(timeout=60)
+        return self._processes.pop("up").wait(timeout=PATIENCE_SECONDS)
 
     def start_sandbox(self) -> None:
         ports = ["--port", str(self.sandbox_port), "--hub-port", str(self.hub_port)]
         self._start("sandbox", "replicate_sandbox", *ports, "--speed", str(self.speed))
-        wait_until(lambda: f"READY {self.sandbox_url}\n" in self._since_start("sandbox"), seconds=PATIENCE_SECONDS)
+        wait_until(lambda: f"READY {self.sandbox_url}\n" in self._since_start("sandbox"))
 
     def start_rehearsal_sandbox(self) -> None:
         """A second sandbox beside the one that is taken for Replicate here."""
         folder = str(self.data / "rehearsals")
         self._start("rehearsals", "replicate_sandbox", "--port", str(self.rehearsal_port), "--speed", str(self.speed), "--data", folder)
-        wait_until(lambda: f"READY {self.rehearsal_url}\n" in self._since_start("rehearsals"), seconds=PATIENCE_SECONDS)
+        wait_until(lambda: f"READY {self.rehearsal_url}\n" in self._since_start("rehearsals"))
 
     def stop_sandbox(self) -> None:
         self._end("sandbox")
 
-    def python(self, *command: str, seconds: float = 120) -> str:
+    def python(self, *command: str, seconds: float = PATIENCE_SECONDS) -> str:
         """Run a program of ours to its end and return what it printed; its exit code must be 0."""
         program = [sys.executable, *command]
         done = subprocess.run(program, cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False)
@@ -153,7 +152,7 @@ class House:
             said.write(done.stderr)
         return done.stdout
 
-    def inside(self, *question: str, seconds: float = 120) -> Any:
+    def inside(self, *question: str, seconds: float = PATIENCE_SECONDS) -> Any:
         """What the product itself says, asked in a process of its own; see inside.py for the questions."""
         return json.loads(self.python("-m", "tests.end_to_end.inside", *question, seconds=seconds).splitlines()[-1])
 
@@ -173,7 +172,7 @@ class House:
     def _end(self, name: str) -> None:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_SECONDS)
 
     def tail(self, name: str = "up") -> str:
         return "\n".join((self.said / name).read_text(errors="replace").splitlines()[-25:])
@@ -211,7 +210,7 @@ class House:
     def trapped(self, name: str = "one") -> int:
         """Wait until the trap has sprung and return the process that stepped on it."""
         sprung = self.traps / f"{name}.sprung"
-        wait_until(sprung.exists, seconds=PATIENCE_SECONDS)
+        wait_until(sprung.exists)
         return int(sprung.read_text())
 
     # The API and the sandbox
@@ -225,6 +224,11 @@ class House:
         answer = (api or self.api).post("/api/cloud/jobs/submit", params={"provider": provider}, json=body)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["job_id"])
+
+    def submit_slow(self, **given: Any) -> str:
+        """Submit a job that is long enough under way to be caught running, and let it live that long."""
+        self.rule(step_rate=SLOW)
+        return self.submit(max_seconds=6000, **given)
 
     def owner(self) -> httpx.Client:
         """The API as the first demo team's owner calls it."""
@@ -269,15 +273,13 @@ class House:
             return delivery["state"] in wanted
 
         try:
-            wait_until(is_there, seconds=PATIENCE_SECONDS)
+            wait_until(is_there)
         except AssertionError as late:
             raise AssertionError(f"{late} Wanted {wanted}, found {found}\n{self.tail()}") from None
         return found
 
     def wait_until_cleaned_up(self, job_id: str) -> None:
-        wait_until(
-            lambda: self.row("SELECT cleaned_up_at FROM jobs_job WHERE job_id = %s", job_id)["cleaned_up_at"], seconds=PATIENCE_SECONDS
-        )
+        wait_until(lambda: self.row("SELECT cleaned_up_at FROM jobs_job WHERE job_id = %s", job_id)["cleaned_up_at"])
 
     def rule(self, **rules: Any) -> None:
         """Tell the sandbox how to treat this house's account, unless another is named."""

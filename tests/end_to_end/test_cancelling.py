@@ -1,12 +1,10 @@
 """Cancelling a job before and after it was sent."""
 
 from tests.config.processes import wait_until
-from tests.end_to_end.house import SLOW
 
 
 def test_a_running_job_is_cancelled_at_the_providers_end_and_charged_for_what_ran(house):
-    house.rule(step_rate=SLOW)
-    job_id = house.submit()
+    job_id = house.submit_slow()
     house.wait_for(job_id, "running")
 
     answer = house.api.post(f"/api/cloud/jobs/{job_id}/cancel")

@@ -25,7 +25,7 @@ from tests.thoroughness import FULL
 
 # In CI a part of the cells, evenly chosen; `make test FULL=1` takes all.
 SAMPLE = 12
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 480
 # What stands right around the call is killed at whatever becomes of it, what is on the way there and back when all goes well.
 AROUND_THE_CALL = (launching._send, launching._commit_intent, Gateway.create, launching._adopt, launching._search)
 ON_THE_WAY = (launching.launch, dataflow.prepare)

@@ -73,7 +73,7 @@ def test_a_bucket_that_is_away_is_looked_at_when_it_is_back(house, tmp_path):
         first = house.wait_for_delivery(job_id, "delivered")
     assert house.api.post(f"/api/cloud/jobs/{job_id}/deliveries/check").status_code == 200
 
-    wait_until(lambda: house.wait_for_delivery(job_id, "delivering")["error"], seconds=60)
+    wait_until(lambda: house.wait_for_delivery(job_id, "delivering")["error"])
     house.wait_until_cleaned_up(job_id)
     with serving_s3(tmp_path, port), house.owner() as owner:
         again = house.wait_for_delivery(job_id, "delivered")

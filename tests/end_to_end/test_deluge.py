@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.config.processes import is_alive, wait_until
-from tests.end_to_end.house import ENDED, PATIENCE_SECONDS, House
+from tests.end_to_end.house import ENDED, House
 from tests.end_to_end.weather import ENDED as ENDED_THERE
 from tests.end_to_end.weather import Weather
 from tests.thoroughness import FULL
@@ -174,7 +174,7 @@ def wait_one_cycle(house):
                 times.add(row["polled_at"])
         return not left
 
-    wait_until(is_over, seconds=PATIENCE_SECONDS)
+    wait_until(is_over)
     return [job_id for job_id, times in asked.items() if len(times) > 1]
 
 

@@ -6,18 +6,16 @@ import signal
 import psycopg
 
 from tests.config.processes import wait_until
-from tests.end_to_end.house import SLOW
 
 
 def test_the_database_killed_under_a_running_job_is_back_within_seconds_and_nothing_is_lost(house):
-    house.rule(step_rate=SLOW)
-    job_id = house.submit()
+    job_id = house.submit_slow()
     house.wait_for(job_id, "running")
     killed = house.postmaster
 
     os.kill(killed, signal.SIGKILL)
 
-    wait_until(lambda: answers(house) and house.postmaster != killed, seconds=10)
+    wait_until(lambda: answers(house) and house.postmaster != killed, seconds=30)
     house.assert_came_home(job_id)
 
 
@@ -39,8 +37,7 @@ def answers(house):
 
 
 def test_platform_and_provider_stopped_by_sigterm_under_a_running_job_bring_it_home_after_their_next_start(house):
-    house.rule(step_rate=SLOW)
-    job_id = house.submit()
+    job_id = house.submit_slow()
     house.wait_for(job_id, "running")
 
     house.ask_platform_to_stop()

@@ -1,11 +1,8 @@
 """Following a job's log over real HTTP, by the client that SimpleTuner's command line is."""
 
-from tests.end_to_end.house import SLOW
-
 
 def test_a_log_is_followed_from_the_first_line_to_the_end_while_the_job_runs(house):
-    house.rule(step_rate=SLOW)
-    job_id = house.submit(tracker_run_name="followed")
+    job_id = house.submit_slow(tracker_run_name="followed")
 
     states, lines, ends = [], [], []
     with house.api.stream("GET", f"/api/cloud/jobs/{job_id}/logs/stream", timeout=60) as stream:

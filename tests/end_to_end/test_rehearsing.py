@@ -3,7 +3,6 @@
 import httpx
 
 from tests.config.processes import wait_until
-from tests.end_to_end.house import PATIENCE_SECONDS
 
 
 def test_a_rehearsal_goes_the_whole_way_beside_replicate_and_costs_nothing(house):
@@ -21,7 +20,7 @@ def test_a_rehearsal_goes_the_whole_way_beside_replicate_and_costs_nothing(house
     assert job["metadata"]["prediction_id"] == prediction["id"]
     assert house.predictions(job_id) == []  # nothing of it went to Replicate
     assert {f"{job_id}/{item['name']}": item["sha256"] for item in listed} == {file["key"]: file["sha256"] for file in made["files"]}
-    wait_until(lambda: [each["state"] for each in house.deliveries(job_id)] == ["applied", "applied"], seconds=PATIENCE_SECONDS)
+    wait_until(lambda: [each["state"] for each in house.deliveries(job_id)] == ["applied", "applied"])
     hold = house.row("SELECT amount, charge, is_rehearsal FROM billing_hold WHERE reference = %s", f"job:{job_id}")
     assert hold["is_rehearsal"]
     assert 0 < hold["charge"] == job["cost_usd_micros"] < hold["amount"]

@@ -54,7 +54,7 @@ def test_the_providers_deadline_ends_a_run_while_we_are_away_and_the_charge_is_w
     house.ask_platform_to_stop()
     assert house.wait_for_platform_to_stop() == 0
     still_runs = house.provider.get(address).json()["status"]
-    wait_until(lambda: house.provider.get(address).json()["status"] == "canceled", seconds=60)
+    wait_until(lambda: house.provider.get(address).json()["status"] == "canceled")
     house.start_platform()
 
     house.wait_for(job_id, "cancelled")

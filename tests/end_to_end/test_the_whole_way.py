@@ -3,13 +3,13 @@
 import pytest
 
 from tests.config.processes import wait_until
-from tests.end_to_end.house import SLOW
 
 
 def test_a_job_goes_all_the_way_with_webhooks(house):
-    house.rule(step_rate=SLOW)  # slow enough that its start is told before its end
+    # It waits until we have read the answer that it is queued, and its start is told before its end.
+    house.rule(boot_seconds=3 * house.speed)
 
-    job_id = house.submit(tracker_run_name="with webhooks")
+    job_id = house.submit_slow(tracker_run_name="with webhooks")
 
     prediction = house.assert_came_home(job_id)
     assert [move["state"] for move in house.moves(job_id)] == ["pending", "uploading", "queued", "running", "completed"]

@@ -7,13 +7,13 @@ from contextlib import suppress
 import pytest
 
 from tests.config.processes import is_alive, wait_until
-from tests.end_to_end.house import SLOW
 
 
 def kill_child(house):
     """Kill the process that runs the launch; its worker forks a new one."""
     for pid in house.worker_children("packer"):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_workers(house):
@@ -62,8 +62,7 @@ def test_killed_right_after_creating_before_the_answer_was_read(house, kill, web
 
 
 def test_killed_while_running(house):
-    house.rule(step_rate=SLOW)
-    job_id = house.submit()
+    job_id = house.submit_slow()
     house.wait_for(job_id, "running")
 
     kill_workers(house)

@@ -128,7 +128,7 @@ def test_another_kind_of_provider_rests_a_minute(way, db):
     way(*[AWAY] * 5, of=rehearsal)
     row = Breaker.objects.get()
 
-    with time_machine.travel(row.opened_at + timedelta(seconds=59)), pytest.raises(Unavailable):
+    with time_machine.travel(row.opened_at + timedelta(seconds=59), tick=False), pytest.raises(Unavailable):
         way(None, of=rehearsal)
     with time_machine.travel(row.opened_at + timedelta(seconds=61)):
         way(None, of=rehearsal)

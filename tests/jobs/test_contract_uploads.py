@@ -194,6 +194,7 @@ def test_the_page_of_a_job_shows_how_far_its_upload_is(client, owner, job):
 
 
 def test_notes_are_few(job, django_assert_num_queries, monkeypatch):
+    monkeypatch.setattr(uploads, "NOTED_EVERY_SECONDS", 60)
     reporter = uploads.Reporter(job)
     reporter.begin(UploadStage.UPLOADING, total=1000)
 

@@ -175,7 +175,7 @@ def test_a_signing_secret_is_fetched_once_and_kept(credential, account, settings
 
 def test_a_changed_secret_is_fetched_at_most_once_a_minute_and_the_former_stays(credential, account):
     theirs = account.http.get("/v1/webhooks/default/secret").json()["key"]
-    long_ago, just_now = timezone.now() - timedelta(seconds=61), timezone.now() - timedelta(seconds=59)
+    long_ago, just_now = timezone.now() - timedelta(seconds=61), timezone.now() - timedelta(seconds=45)
     Credential.objects.update(signing_keys="whsec_b2xk\nwhsec_b2xkZXI=", signing_keys_fetched_at=just_now)
 
     too_soon = keys_of(credential, refetch=True)

@@ -172,7 +172,7 @@ def test_the_form_submits_for_later(client, no_provider):
     QueueSettings.objects.create(team=None)
 
     ProviderSettings.objects.create(team=ready.team, data_consent="allow")
-    local = (datetime.now(ZoneInfo("Europe/Madrid")) + timedelta(days=2)).replace(hour=2, minute=30, second=0, microsecond=0)
+    local = (datetime.now(ZoneInfo("Europe/Madrid")) + timedelta(days=2)).replace(hour=12, minute=30, second=0, microsecond=0)
 
     answer = client.post(
         address("new", ready.team), {"config_name": NAMED, "agreed": 10**9, "not_before": f"{local:%Y-%m-%dT%H:%M}", "key": "form-1"}

@@ -84,7 +84,7 @@ def test_the_bell_reads_the_page_and_a_second_one_right_after_does_not(page_that
 def test_what_was_read_within_a_minute_is_answered_without_asking(page_that_says, settings):
     settings.STATUS_PAGE_URL = page_that_says(INCIDENT)
     statuspage.read()
-    ProviderStatus.objects.update(asked_at=timezone.now() - timedelta(seconds=59))
+    ProviderStatus.objects.update(asked_at=timezone.now() - timedelta(seconds=45))
     kept = statuspage.read()
     ProviderStatus.objects.update(asked_at=timezone.now() - timedelta(seconds=61))
     statuspage.read()

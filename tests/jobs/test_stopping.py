@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 import time_machine
 from django.core import mail
-from django.db import connection, transaction
+from django.db import transaction
 from django.urls import reverse
 
 from accounts import tasks as mailing
@@ -20,7 +20,7 @@ from jobs.services import cancelling, stopping
 from jobs.services.cancelling import InvalidJobState
 from jobs.services.stopping import StopTimeOutOfBounds
 from jobs.states import State
-from tests.billing.factories import race
+from tests.billing.factories import race, wait_for_a_lock
 from tests.factories import make_token
 from tests.jobs.factories import JobFactory, hold_for, make_member
 from tests.jobs.ready import caller_of
@@ -299,7 +299,7 @@ def test_of_the_watchdog_and_a_person_the_first_decides(rung, first):
                 second = partial(stopping._stop, job, now=NOW)
             waiting = Thread(target=lambda: outcomes.extend(race(lambda _: second(), times=1, threads=1)))
             waiting.start()
-            wait_until_locked()
+            wait_for_a_lock()
         waiting.join()
 
     job = Job.objects.get()
@@ -308,16 +308,6 @@ def test_of_the_watchdog_and_a_person_the_first_decides(rung, first):
         assert (job.stop_after_seconds, job.cancel_requested_at) == (1199, NOW)
     else:
         assert (outcomes, job.stop_after_seconds, job.cancel_requested_at, rung) == ([None], 3600, None, [])
-
-
-def wait_until_locked():
-    """Until some connection waits for a lock of ours."""
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            if cursor.fetchone()[0]:
-                return
-    raise AssertionError("Nobody waits.")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -309,7 +309,7 @@ def test_who_cannot_test_webhooks_reads_the_help(client, team, public):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"started_at": timezone.now() + timedelta(hours=1)},
+        {"started_at": timezone.now() + timedelta(days=1)},  # counted from when the run of all tests began
         {"progress__heard_at": timezone.now()},
         {"state": State.QUEUED, "started_at": None},
     ],

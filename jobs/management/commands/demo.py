@@ -20,7 +20,7 @@ from jobs.demo import running, seeding
 from jobs.demo.running import DemoFailed, Proof
 
 BAR_CHARACTERS = 36
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 class Command(BaseCommand):

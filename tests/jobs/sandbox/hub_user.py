@@ -29,7 +29,7 @@ class HubUser:
         return values
 
     def stop(self) -> None:
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
 
 def sha256(path: str | Path) -> str:

@@ -18,6 +18,8 @@ import boto3
 import httpx
 from PIL import Image
 
+from tests.config.processes import PATIENCE_SECONDS, free_port
+
 ROOT = Path(__file__).parents[3]
 CONFIG = {"--max_train_steps": 20, "--train_batch_size": 1}
 
@@ -46,7 +48,7 @@ class Sandbox:
         return self._reap()
 
     def _reap(self) -> int:
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=PATIENCE_SECONDS)
         self.process.stdout.close()
         return code
 
@@ -98,17 +100,17 @@ class Account:
     def get(self, prediction: dict) -> dict:
         return self.http.get(f"/v1/predictions/{prediction['id']}").json()
 
-    def wait_until(self, prediction: dict, *states: str, seconds: float = 20) -> dict:
-        give_up = time.monotonic() + seconds
+    def wait_until(self, prediction: dict, *states: str) -> dict:
+        give_up = time.monotonic() + PATIENCE_SECONDS
         while (found := self.get(prediction))["status"] not in states:
             assert time.monotonic() < give_up, f"still {found['status']}"
             time.sleep(0.02)
         return found
 
 
-def until(holds, seconds: float = 20):
+def until(holds):
     """Wait until a question is answered with something true, and hand that on."""
-    give_up = time.monotonic() + seconds
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while not (found := holds()):
         assert time.monotonic() < give_up, "it never came true"
         time.sleep(0.02)
@@ -148,8 +150,8 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/hook?job=7&key=k%20k"
 
-    def next(self, seconds: float = 10):
-        return self.received.get(timeout=seconds)
+    def next(self):
+        return self.received.get(timeout=PATIENCE_SECONDS)
 
     def all(self) -> list:
         found = []
@@ -254,17 +256,11 @@ def serving_s3(folder: Path, port: int, *, certificate: tuple[Path, Path] | None
         yield found
     finally:
         process.terminate()
-        process.wait(timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        process.wait(timeout=PATIENCE_SECONDS)
 
 
 def _wait_for_port(port: int) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

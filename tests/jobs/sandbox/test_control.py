@@ -137,7 +137,7 @@ def test_forms_of_other_sites_are_not_taken(account):
 
 def command(account, *words):
     program = [sys.executable, "-m", "jobs.sandbox.control", "--url", account.sandbox.url, *words]
-    return subprocess.run(program, cwd=servers.ROOT, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(program, cwd=servers.ROOT, capture_output=True, text=True, timeout=servers.PATIENCE_SECONDS, check=False)
 
 
 def test_the_command_tells_the_sandbox_what_to_do(account):

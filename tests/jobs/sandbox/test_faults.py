@@ -1,5 +1,8 @@
 """What can go wrong with a call, seen from a client's side."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 import replicate
@@ -54,13 +57,17 @@ def test_31_ordinary_answers_tell_what_is_left(account):
 
 def test_31_six_hundred_creates_may_come_at_once_and_not_many_more(account):
     wrong = {"version": account.version()["id"], "input": {}}  # refused, and counted all the same
-    statuses = []
+    answers, throttled = [], []
+    began = time.monotonic()
 
-    while 429 not in statuses:
-        answer = account.http.post("/v1/predictions", json=wrong)
-        statuses.append(answer.status_code)
+    with ThreadPoolExecutor(8) as threads:
+        while not throttled:
+            answers += threads.map(lambda _: account.http.post("/v1/predictions", json=wrong), range(100))
+            throttled = [answer for answer in answers if answer.status_code == 429]
 
-    assert 600 < len(statuses) < 1500  # ten a second come back meanwhile
+    come_back = 10 * (time.monotonic() - began)  # ten a second
+    assert 600 <= len(answers) - len(throttled) <= 600 + come_back + 1
+    answer = throttled[0]
     assert answer.json() == {"detail": "Request was throttled. Your rate limit resets in ~1s.", "status": 429, "retry_after": 1}
     assert answer.headers["retry-after"] == "1"
     assert account.http.get("/v1/account").status_code == 200
@@ -163,6 +170,6 @@ def test_33_the_answer_to_a_create_can_be_held_while_the_prediction_exists(crowd
     crowded.rule(hold_create_answer_seconds=30)
 
     with pytest.raises(httpx.ReadTimeout):
-        post(crowded, timeout=0.5)
+        post(crowded, timeout=httpx.Timeout(60, read=0.5))
 
-    assert created(crowded) == 1
+    servers.until(lambda: created(crowded) == 1)

@@ -35,7 +35,7 @@ def test_36_two_hundred_at_once_end_and_tell_so_in_time_and_signed(sandbox, open
     told = collections.defaultdict(list)
     still = 2 * MANY  # an `output` and a `completed` each
     while still:
-        delivery = receiver.next(60)
+        delivery = receiver.next()
         told[delivery.json["id"]].append(delivery)
         still -= delivery.json["status"] == "succeeded"
     took = time.monotonic() - began

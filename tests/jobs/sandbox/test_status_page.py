@@ -61,7 +61,7 @@ def test_40_the_status_page_can_be_out_of_reach(page):
     page.control("settings", status_page="timeout")
 
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(f"{page.url}/api/v1/summary", trust_env=False, timeout=0.3)
+        httpx.get(f"{page.url}/api/v1/summary", trust_env=False, timeout=httpx.Timeout(60, read=0.3))
 
     assert [answer.status_code for answer in refused] == [503, 503]
 

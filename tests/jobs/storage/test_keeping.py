@@ -18,7 +18,8 @@ from jobs.storage.objects import Arrival
 from tests.jobs.factories import JobFactory
 
 NOW = timezone.now()
-LATER = NOW + timedelta(hours=1)
+# The module is read when the run begins, and a run may take hours.
+LATER = NOW + timedelta(days=1)
 ARRIVAL = Arrival(size=4, sha256="0" * 64, etag="0", content_type="text/plain", metadata={})
 
 
