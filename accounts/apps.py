@@ -5,7 +5,8 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import sessions, signins
+        from accounts import languages, sessions, signins
 
+        languages.connect()
         sessions.connect()
         signins.connect()

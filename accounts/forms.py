@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.forms import SetPasswordMixin
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -243,4 +244,9 @@ class ProfileForm(forms.Form):
         required=False,
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         help_text=_("What others see of you. Empty: your user name."),
+    )
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=settings.LANGUAGES,
+        help_text=_("Of these pages while you are signed in, and of your mails."),
     )

@@ -27,10 +27,15 @@ TRIED_FOR = timedelta(days=7)
 
 
 def write(*, event: str, to: Iterable[User], team: Team | None, facts: Mapping[str, Any], now: datetime | None = None) -> list[Letter]:
-    """Have a mail sent to each of these people, in the language of whoever causes it. Call it in the transaction of what it tells of."""
-    language, now = translation.get_language() or "en", now or timezone.now()
+    """Have a mail sent to each of these people, in their own language. Call it in the transaction of what it tells of.
+
+    Whose language is not known reads that of whoever causes it. So facts are plain values that the template puts into words:
+    amounts in micro-dollars, moments as ISO texts in UTC beside the `time_zone` in which they are shown, codes.
+    """
+    current, now = translation.get_language() or "en", now or timezone.now()
     written = Letter.objects.bulk_create(
-        Letter(event=event, person=person, team=team, language=language, facts=dict(facts), written_at=now) for person in to
+        Letter(event=event, person=person, team=team, language=person.language or current, facts=dict(facts), written_at=now)
+        for person in to
     )
     ring()
     return written

@@ -1,16 +1,13 @@
 """The addresses of people and of what belongs to them; those of signing in are django-allauth's."""
 
-from django.contrib.auth.decorators import login_not_required
 from django.urls import path
-from django.views.i18n import set_language
 
 from accounts import audit_views, invite_views, member_views, team_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
     path("profile/", views.profile, name="profile"),
-    # Whoever signs in may choose the language first.
-    path("language/", login_not_required(set_language), name="set_language"),
+    path("language/", views.language, name="set_language"),
     path("teams/new/", team_views.new, name="team_new"),
     path("invites/<str:secret>/", invite_views.accept, name="invite"),
     path("t/<slug:team>/members/", member_views.index, name="members"),

@@ -19,6 +19,8 @@ from accounts.roles import Right, Role
 # What an owner may change of a member; the rest is the person's own, or staff's.
 OWNERS_MAY_CHANGE = frozenset({"display_name", "is_active"})
 FIELDS = ("email", "username", "display_name")
+# What people change of themselves, as the audit trail calls it.
+OWN = {"display_name": "name", "language": "language"}
 
 
 class Duplicate(InvalidInput):
@@ -117,17 +119,23 @@ def change(overseer: Overseer, person: User, asked: Mapping[str, Any]) -> User:
     return person
 
 
-def rename_oneself(person: User, *, display_name: str, address: str = "") -> None:
-    """Change how others see somebody; "" shows the user name, and the same as before changes nothing. `address` is where they call from."""
-    if person.display_name == display_name:
+def change_oneself(person: User, asked: Mapping[str, str], *, address: str = "") -> None:
+    """Change what somebody says of themselves: display_name ("" shows the user name), language. The same as before changes nothing.
+
+    `address` is where they call from.
+    """
+    after = {name: value for name, value in asked.items() if value != getattr(person, name)}
+    if not after:
         return
     with transaction.atomic():
-        before = {"display_name": person.display_name}
-        User.objects.filter(pk=person.pk).update(display_name=display_name)
-        person.display_name = display_name
+        before = {name: getattr(person, name) for name in after}
+        User.objects.filter(pk=person.pk).update(**after)
+        for name, value in after.items():
+            setattr(person, name, value)
+        what = " and ".join(OWN[name] for name in after)
         audit.record(
-            team=None, event_type="user.updated", action=f"{person.username} changed their name", by=person, address=address,
-            target_type="user", target_id=str(person.pk), before=before, after={"display_name": display_name},
+            team=None, event_type="user.updated", action=f"{person.username} changed their {what}", by=person, address=address,
+            target_type="user", target_id=str(person.pk), before=before, after=after,
         )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
+from django.views.i18n import set_language
 
-from accounts import setup, users
+from accounts import languages, setup, users
 from accounts.callers import address_of
 from accounts.forms import ProfileForm
 from accounts.models import Membership, Team, User
@@ -31,14 +33,26 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def profile(request: HttpRequest) -> HttpResponse:
-    """How others see somebody: their name. Address, password and second factor have pages of their own."""
+    """How others see somebody, and what they read: name and language. Address, password and second factor have pages of their own."""
     user = cast(User, request.user)
-    form = ProfileForm(request.POST or None, initial={"display_name": user.display_name})
+    form = ProfileForm(request.POST or None, initial={"display_name": user.display_name, "language": user.language or get_language()})
     if form.is_valid():
-        users.rename_oneself(user, display_name=form.cleaned_data["display_name"], address=address_of(request))
-        messages.success(request, _("Your name is saved."))
-        return redirect("profile")
+        users.change_oneself(user, form.cleaned_data, address=address_of(request))
+        with override(user.language):
+            messages.success(request, _("Your profile is saved."))
+        response = redirect("profile")
+        languages.keep_in_browser(response, user.language)
+        return response
     return render(request, "account/profile.html", {"form": form})
+
+
+@login_not_required  # whoever signs in may choose the language first
+def language(request: HttpRequest) -> HttpResponse:
+    """Keep the language that the button names: in the browser, and with the person who is signed in."""
+    chosen = request.POST.get("language", "")
+    if isinstance(request.user, User) and languages.is_offered(chosen):
+        users.change_oneself(request.user, {"language": chosen}, address=address_of(request))
+    return set_language(request)
 
 
 @require_GET

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 from django.conf import settings
@@ -19,7 +18,6 @@ from accounts.models import Letter, User
 from accounts.roles import Right
 from billing import limits, tasks
 from billing.models import LimitPeriod, LimitScope, SpendAlert, SpendLimit, SpendLimitQuerySet, TopUp
-from billing.prices import dollars
 
 log = structlog.get_logger(__name__)
 
@@ -204,9 +202,8 @@ def _trials(limit: SpendLimit) -> Any:
 
 
 def _facts(alert: SpendAlert, *, site: str = "") -> dict[str, Any]:
-    """What the mail says, as it was when the threshold was reached."""
+    """What the mail says, as it was when the threshold was reached; amounts in micro-dollars."""
     period, limit = alert.period, alert.period.limit
-    zone = limit.team.time_zone if limit.team else settings.TIME_ZONE
     base = site or settings.PUBLIC_URL
     address = reverse("billing:limit", args=[limit.team.slug, limit.pk]) if limit.team else reverse("admin:billing_spendlimit_changelist")
     whose = {LimitScope.PERSON: str(limit.user or ""), LimitScope.TOKEN: str(limit.token or "")}
@@ -218,13 +215,10 @@ def _facts(alert: SpendAlert, *, site: str = "") -> dict[str, Any]:
         "name": limit.name,
         "window": limit.period,
         "action": "block" if limit.is_blocking else limit.action,
-        "total": dollars(alert.total),
-        "room": dollars(alert.room),
-        "reached_at": _in_zone(alert.reached_at, zone),
-        "resets_at": _in_zone(period.ends_at, zone),
+        "total": alert.total,
+        "room": alert.room,
+        "reached_at": alert.reached_at.isoformat(),
+        "resets_at": period.ends_at.isoformat(),
+        "time_zone": limit.team.time_zone if limit.team else settings.TIME_ZONE,
         "link": base + address if base else "",
     }
-
-
-def _in_zone(moment: datetime, zone: str) -> str:
-    return moment.astimezone(ZoneInfo(zone) if zone else UTC).strftime("%Y-%m-%d %H:%M %Z")

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 from django.db.models import QuerySet
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from accounts.forms import TokenForm
@@ -26,7 +27,7 @@ class ChangeLimitForm(forms.Form):
     )
     action = forms.ChoiceField(
         label=_("When it is reached"),
-        choices=LimitAction.choices,
+        choices=[(action.value, capfirst(action.label)) for action in LimitAction],
         initial=LimitAction.BLOCK,
         help_text=_(
             "Block: a job that would pass it is refused. Require approval: such a job waits until a lead or an owner approves it. "
@@ -53,7 +54,9 @@ class LimitForm(ChangeLimitForm):
 
     person = forms.ModelChoiceField(label=_("Applies to"), queryset=User.objects.none(), required=False, empty_label=_("The whole team"))
     name = forms.CharField(label=_("Name"), max_length=50, initial="limit")
-    period = forms.ChoiceField(label=_("Begins anew"), choices=LimitPeriodKind.choices, initial=LimitPeriodKind.MONTHLY)
+    period = forms.ChoiceField(
+        label=_("Begins anew"), choices=[(kind.value, capfirst(kind.label)) for kind in LimitPeriodKind], initial=LimitPeriodKind.MONTHLY
+    )
 
     def __init__(self, *args: Any, team: Team, **options: Any) -> None:
         super().__init__(*args, **options)

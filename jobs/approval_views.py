@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts import languages
 from accounts.callers import Caller, address_of
 from accounts.errors import NotFound, NotPermitted, Refusal
 from accounts.forms import in_words, refuse
@@ -164,6 +165,7 @@ def _by_mail(request: HttpRequest, signed: str) -> HttpResponse:
         row, reader = approval_links.opened(signed, address=address_of(request), now=timezone.now())
     except Refusal as refusal:
         return render(request, "jobs/approval_link_ended.html", {"refusal": refusal}, status=refusal.status)
+    languages.speak_to(request, reader.user)
     context = _shown(row) | {"team": row.job.team, "reader": reader.user}
     form = DecisionForm(request.POST or None)
     if request.method == "POST" and form.is_valid():

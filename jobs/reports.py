@@ -184,8 +184,8 @@ def _ranked(found: dict[Any, Figures], labels: Mapping[Any, Any]) -> Report:
 
 # Of the job that a line names by its reference.
 OF_A_JOB = (
-    *("job_id", "state", "submitted_by", "submitted_by__username", "config_name", "run_name", "deleted_at"),
-    *("trainer__profile", "token", "token__name"),
+    *("job_id", "state", "submitted_by", "submitted_by__username", "submitted_by__display_name", "config_name", "run_name"),
+    *("deleted_at", "trainer__profile", "trainer__label", "token", "token__name"),
 )
 
 
@@ -279,6 +279,9 @@ class Charge:
     token: str = ""
     preset: str = ""
     hardware: str = ""
+    # The same two as pages call them.
+    person_name: str = ""
+    hardware_name: str = ""
     billed_seconds: Decimal | None = None
     usd_per_second: Decimal | None = None
     estimate_low: int | None = None
@@ -296,7 +299,8 @@ class Charge:
 
 
 SHOWN = (
-    *("job_id", "run_name", "state", "deleted_at", "submitted_by__username", "token__name", "config_name", "trainer__profile"),
+    *("job_id", "run_name", "state", "deleted_at", "submitted_by__username", "submitted_by__display_name", "token__name"),
+    *("config_name", "trainer__profile", "trainer__label"),
     *("billed_seconds", "price_line__usd_per_second", "estimate_low", "estimate_high", "hold__amount", "hold__is_rehearsal"),
 )
 
@@ -361,6 +365,8 @@ def _of_the_job(row: Mapping[str, Any]) -> dict[str, Any]:
         "token": row["token__name"] or "",
         "preset": row["config_name"],
         "hardware": row["trainer__profile"],
+        "person_name": row["submitted_by__display_name"] or row["submitted_by__username"],
+        "hardware_name": row["trainer__label"],
     }
 
 

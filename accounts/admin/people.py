@@ -28,11 +28,11 @@ class UserAdmin(DjangoUserAdmin, AuditedAdmin):
     filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
-        (None, {"fields": ("username", "email", "display_name", "password")}),
+        (None, {"fields": ("username", "email", "display_name", "language", "password")}),
         (_("Rights in the installation"), {"fields": ("is_active", "is_staff", "is_superuser")}),
         (_("Times"), {"fields": ("last_login", "date_joined")}),
     )
-    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "email", "display_name", "password1", "password2")}),)
+    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "email", "display_name", "language", "password1", "password2")}),)
 
     def get_fieldsets(self, request, obj=None):
         fieldsets = super().get_fieldsets(request, obj)

@@ -117,7 +117,7 @@ class Profile(OwnAccount):
         if given.get("display_name") is not None:
             overseer = overseer_in(request)
             name = text(given, "display_name", most=100)
-            users.rename_oneself(overseer.user, display_name=name, address=overseer.address)
+            users.change_oneself(overseer.user, {"display_name": name}, address=overseer.address)
         return Response(self._shown(request))
 
     def _shown(self, request: Request) -> dict[str, Any]:

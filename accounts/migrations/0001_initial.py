@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('username', models.CharField(max_length=50, unique=True, validators=[django.core.validators.MinLengthValidator(3), django.core.validators.RegexValidator('^[A-Za-z0-9_-]+$', 'Use letters, digits, hyphens and underscores.')], verbose_name='user name')),
                 ('email', accounts.fields.LowercaseEmailField(max_length=254, verbose_name='e-mail address')),
                 ('display_name', models.CharField(blank=True, max_length=100, verbose_name='display name')),
+                ('language', models.CharField(blank=True, choices=[('en', 'English'), ('es', 'Spanish')], max_length=10, verbose_name='language')),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],

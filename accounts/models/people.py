@@ -1,5 +1,6 @@
 """People, and what the installation says to them."""
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.validators import MinLengthValidator, RegexValidator
 from django.db import models
@@ -22,6 +23,8 @@ class User(AbstractUser):
     )
     email = LowercaseEmailField(_("e-mail address"))
     display_name = models.CharField(_("display name"), max_length=100, blank=True)
+    # Of the pages while they are signed in, and of their mails; "" while none is known.
+    language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES, blank=True)
 
     objects = UserManager()  # type: ignore[misc]  # the stubs call Django's own class variable one
 

@@ -1,4 +1,4 @@
-"""Tags that every page of the portal uses: icons and moments."""
+"""Tags that every page of the portal uses, and mails: icons and moments."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -81,10 +81,19 @@ def moment(at: datetime | None, team: Team, form: str = "relative") -> SafeStrin
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(timespec="seconds"), hint, shown)
 
 
+@register.filter
+def in_zone(moment: str, time_zone: str) -> str:
+    """A moment of a mail's facts, which is an ISO text, as the people of a time zone write it."""
+    return _written(datetime.fromisoformat(moment).astimezone(ZoneInfo(time_zone)), "yMMMd", "%H:%M")
+
+
 def _exact(at: datetime, team: Team, clock: str) -> str:
     local = at.astimezone(ZoneInfo(team.time_zone))
-    day = format_skeleton("MMMd" if local.year == now().year else "yMMMd", local, locale=_locale())
-    return f"{day}, {local.strftime(clock)} {local.tzname()}"
+    return _written(local, "MMMd" if local.year == now().year else "yMMMd", clock)
+
+
+def _written(local: datetime, skeleton: str, clock: str) -> str:
+    return f"{format_skeleton(skeleton, local, locale=_locale())}, {local.strftime(clock)} {local.tzname()}"
 
 
 def _relative(at: datetime, width: Literal["short", "long"]) -> str:

@@ -35,9 +35,9 @@ class ApprovalRuleForm(forms.Form):
         required=False,
         max_length=200,
         help_text=_(
-            "An amount in US dollars for what it can cost at most; a number for jobs a day; viewer, researcher, lead or owner for a "
-            "person; a pattern with * and ? for hardware and configs, or for configs a regular expression that begins with ^ or ends "
-            "with $. Nothing for the first job."
+            "An amount in US dollars for what it can cost at most; a number for jobs a day; the name of a role for a person; a pattern "
+            "with * and ? for hardware and configs, or for configs a regular expression that begins with ^ or ends with $. Nothing for "
+            "the first job."
         ),
     )
     exempt_roles = forms.MultipleChoiceField(
@@ -56,6 +56,21 @@ class ApprovalRuleForm(forms.Form):
     )
     description = forms.CharField(label=_("Description"), required=False, max_length=500, widget=forms.Textarea(attrs={"rows": 2}))
     is_active = forms.BooleanField(label=_("It is in force"), required=False, initial=True)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        shown = options.get("initial") or {}
+        if shown.get("condition") == ApprovalCondition.USER_LEVEL:
+            options["initial"] = {**shown, "threshold": Role(shown["threshold"]).label}
+        super().__init__(*args, **options)
+
+    def clean(self) -> dict[str, Any]:
+        """A role goes by the name that the page has for it, and by the API's word."""
+        given = super().clean() or self.cleaned_data
+        if given.get("condition") == ApprovalCondition.USER_LEVEL:
+            words = {str(role.label).casefold(): role.value for role in Role}
+            said = given.get("threshold", "").strip()
+            given["threshold"] = words.get(said.casefold(), said)
+        return given
 
     def asked(self) -> dict[str, Any]:
         """The fields of the rule."""

@@ -26,7 +26,9 @@ class ChangeQuotaForm(forms.Form):
     }
 
     limit = forms.DecimalField(label=_("At most"), min_value=Decimal("0.000001"), max_value=Decimal(1_000_000_000), decimal_places=6)
-    action = forms.ChoiceField(label=_("When it is reached"), choices=QuotaAction.choices, initial=QuotaAction.BLOCK)
+    action = forms.ChoiceField(
+        label=_("When it is reached"), choices=[(action.value, capfirst(action.label)) for action in QuotaAction], initial=QuotaAction.BLOCK
+    )
 
     def __init__(self, *args: Any, quota: Quota | None = None, **options: Any) -> None:
         if quota is not None:

@@ -301,6 +301,7 @@ class Migration(migrations.Migration):
                 ('required_role', models.CharField(choices=[('viewer', 'Viewer'), ('researcher', 'Researcher'), ('lead', 'Lead'), ('owner', 'Owner')], default='lead', max_length=10, verbose_name='approved by at least')),
                 ('state', models.CharField(choices=[('pending', 'pending'), ('approved', 'approved'), ('rejected', 'rejected'), ('expired', 'expired'), ('cancelled', 'cancelled')], default='pending', max_length=10, verbose_name='state')),
                 ('reason', models.CharField(max_length=500, verbose_name='why it must be approved')),
+                ('grounds', models.JSONField(default=list, editable=False)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created at')),
                 ('expires_at', models.DateTimeField(verbose_name='expires at')),
                 ('reviewed_at', models.DateTimeField(blank=True, null=True, verbose_name='reviewed at')),

@@ -116,7 +116,9 @@ class ApprovalRequest(models.Model):
     rule = models.ForeignKey(ApprovalRule, models.SET_NULL, null=True, blank=True, related_name="+")
     required_role = models.CharField(_("approved by at least"), max_length=10, choices=Role.choices, default=Role.LEAD)
     state = models.CharField(_("state"), max_length=10, choices=ApprovalState.choices, default=ApprovalState.PENDING)
+    # In English, for the API; the grounds are what it is made of, for people who read another language.
     reason = models.CharField(_("why it must be approved"), max_length=500)
+    grounds = models.JSONField(default=list, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires at"))
     reviewed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")

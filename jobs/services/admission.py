@@ -65,7 +65,7 @@ def admit(caller: Caller, spec: JobSpec, plan: Plan, *, repeat: Repeat | None, n
         )
         job.hold = held.hold
         # After the hold, which leaves the end of the team's ledger locked: so no other job of the person is overlooked.
-        asked = approval_requests.verdict(caller, spec, plan, job=job, asking=held.asking, reasons=counted.reasons, now=now)
+        asked = approval_requests.verdict(caller, spec, plan, job=job, asking=held.asking, quotas=counted.asking, now=now)
         if asked:
             job.state, job.waiting_reason = State.BLOCKED, WaitingReason.APPROVAL
         job.save(update_fields=["hold", "state", "waiting_reason"])

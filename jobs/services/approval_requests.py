@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -21,6 +20,7 @@ from jobs.models.catalogue import Provider
 from jobs.models.job import JobQuerySet
 from jobs.services import addresses, approval_rules
 from jobs.services.approval_rules import Facts
+from jobs.services.quota_standings import Standing
 from jobs.specs import JobSpec, Plan
 
 LIFETIME = timedelta(hours=24)
@@ -29,11 +29,15 @@ LONGEST_REASON = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """That somebody of at least this role must approve, and why in a sentence. No rule: a spend limit asks."""
+    """That somebody of at least this role must approve, and why: in English, and as `grounds` of plain values.
+
+    No rule: a spend limit asks, or a quota.
+    """
 
     rule: ApprovalRule | None
     required_role: str
     reason: str
+    grounds: list[dict[str, object]]
 
 
 def verdict(
@@ -43,10 +47,10 @@ def verdict(
     *,
     job: Job,
     asking: Iterable[LimitStatus],
-    reasons: Iterable[str],
+    quotas: Iterable[Standing],
     now: datetime,
 ) -> Verdict | None:
-    """What the rules, the limits that ask and the `reasons` of quotas say of a job; None if it may go without a word.
+    """What the rules, and the limits and quotas that ask, say of a job; None if it may go without a word.
 
     A rehearsal always may. The job itself does not count among the person's jobs. With the end of the team's ledger locked, as
     `billing.hold` leaves it, no other submission of the team is counted too late.
@@ -56,10 +60,17 @@ def verdict(
     rules = list(ApprovalRule.objects.speaking_to(caller.team).active())
     facts = _facts(caller, spec, plan, {rule.condition for rule in rules}, job=job, now=now)
     rule = approval_rules.first_match(rules, facts)
-    said = [*([approval_rules.reason(rule, facts)] if rule else []), *(_reason_of(limit) for limit in asking), *reasons]
+    said = [(approval_rules.reason(rule, facts), approval_rules.ground(rule, facts))] if rule else []
+    said += [(_reason_of(limit), _ground_of(limit)) for limit in asking]
+    said += [(quota.message, {"asks": "quota", **quota.to_json()}) for quota in quotas]
     if not said:
         return None
-    return Verdict(rule=rule, required_role=rule.required_role if rule else Role.LEAD, reason=" ".join(said)[:LONGEST_REASON])
+    return Verdict(
+        rule=rule,
+        required_role=rule.required_role if rule else Role.LEAD,
+        reason=" ".join(reason for reason, _ in said)[:LONGEST_REASON],
+        grounds=[ground for _, ground in said],
+    )
 
 
 def make(job: Job, found: Verdict, *, now: datetime) -> ApprovalRequest:
@@ -69,6 +80,7 @@ def make(job: Job, found: Verdict, *, now: datetime) -> ApprovalRequest:
         rule=found.rule,
         required_role=found.required_role,
         reason=found.reason,
+        grounds=found.grounds,
         created_at=now,
         expires_at=now + LIFETIME,
     )
@@ -87,7 +99,6 @@ def approvers(request: ApprovalRequest) -> QuerySet[Membership]:
 def facts_for_mail(request: ApprovalRequest) -> dict[str, object]:
     """What a mail says of a request; amounts in micro-dollars, `site` is "" where nobody has named this server's address."""
     job = request.job
-    until = request.expires_at.astimezone(ZoneInfo(job.team.time_zone))
     return {
         "team": job.team.name,
         "slug": job.team.slug,
@@ -97,7 +108,9 @@ def facts_for_mail(request: ApprovalRequest) -> dict[str, object]:
         "trainer": job.trainer.label,
         "worst_case": job.hold.amount if job.hold else None,
         "reason": request.reason,
-        "until": f"{until:%Y-%m-%d %H:%M} {until.tzname()}",
+        "grounds": request.grounds,
+        "until": request.expires_at.isoformat(),
+        "time_zone": job.team.time_zone,
         "site": settings.PUBLIC_URL or addresses.public_base(job.team),
     }
 
@@ -135,3 +148,7 @@ def _reason_of(limit: LimitStatus) -> str:
         f"The job can cost up to {dollars(limit.requested)}, and the {limit.scope}'s {limit.window} limit, "
         f"beyond which somebody must approve, has {dollars(limit.left)} left."
     )
+
+
+def _ground_of(limit: LimitStatus) -> dict[str, object]:
+    return {"asks": "limit", "scope": limit.scope, "window": limit.window, "requested": limit.requested, "left": limit.left}

@@ -85,6 +85,21 @@ def reason(rule: ApprovalRule, facts: Facts) -> str:
     return f"The rule {rule.name!r} asks for an approval: {_why(rule, facts)}."
 
 
+def ground(rule: ApprovalRule, facts: Facts) -> dict[str, object]:
+    """The same as plain values: what the rule compares with, and what it saw; of money in micro-dollars."""
+    seen: dict[str, object] = {
+        ApprovalCondition.COST_EXCEEDS: facts.worst_case,
+        ApprovalCondition.HARDWARE_TYPE: facts.hardware[0],
+        ApprovalCondition.PROVIDER: facts.provider,
+        ApprovalCondition.USER_LEVEL: facts.role,
+        ApprovalCondition.DAILY_JOBS_EXCEED: facts.jobs_today,
+        ApprovalCondition.FIRST_JOB: "",
+        ApprovalCondition.CONFIG_PATTERN: facts.config_name,
+    }
+    threshold = micros(rule) if rule.condition == ApprovalCondition.COST_EXCEEDS else rule.threshold
+    return {"asks": rule.condition, "rule": rule.name, "threshold": threshold, "seen": seen[rule.condition]}
+
+
 def _why(rule: ApprovalRule, facts: Facts) -> str:
     match rule.condition:
         case ApprovalCondition.COST_EXCEEDS:

@@ -37,13 +37,11 @@ class QuotaReached(Refusal):
 class QuotaOutcome:
     """What the quotas say to a job that they let in.
 
-    `warnings` are for who submits. With `needs_approval` the job waits for somebody's word, for these `reasons`.
-    `notices` are for the owners.
+    `warnings` are for who submits. Where quotas are `asking`, the job waits for somebody's word. `notices` are for the owners.
     """
 
     warnings: list[str] = field(default_factory=list)
-    needs_approval: bool = False
-    reasons: list[str] = field(default_factory=list)
+    asking: list[Standing] = field(default_factory=list)
     notices: list[Standing] = field(default_factory=list)
 
 
@@ -79,8 +77,7 @@ def outcome_of(standings: list[Standing]) -> QuotaOutcome:
     said = [_warning(standing) for standing in standings if standing.action != QuotaAction.NOTIFY]
     return QuotaOutcome(
         warnings=[warning for warning in said if warning],
-        needs_approval=bool(asking),
-        reasons=[standing.message for standing in asking],
+        asking=asking,
         notices=[standing for standing in standings if standing.is_exceeded and standing.action == QuotaAction.NOTIFY],
     )
 

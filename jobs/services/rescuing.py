@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 from django.conf import settings
@@ -158,15 +157,15 @@ def _alarm(job: Job, *, now: datetime) -> None:
 
 
 def _facts(job: Job, *, now: datetime) -> dict[str, str | int]:
-    """What the mail says. Letters hold plain values."""
+    """What the mail says; `reason` is what was noted of the last call, in English."""
     assert job.ended_at is not None
-    zone = ZoneInfo(job.team.time_zone)
     failing = AccountWatch.objects.filter(team=job.team, credential=job.credential, failures__gt=0).first()
     return {
         "job": job.run_name or job.config_name or job.job_id,
         "team": job.team.name,
         "minutes": int((now - job.ended_at).total_seconds() // 60),
-        "ended_at": f"{job.ended_at.astimezone(zone):%Y-%m-%d %H:%M %Z}",
+        "ended_at": job.ended_at.isoformat(),
+        "time_zone": job.team.time_zone,
         "reason": failing.error if failing else "",
         "link": settings.PUBLIC_URL + reverse("jobs:detail", args=[job.team.slug, job.job_id]) if settings.PUBLIC_URL else "",
     }

@@ -17,7 +17,6 @@ from accounts import audit, letters
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, Refusal
 from accounts.models import Membership
-from billing.prices import dollars
 from jobs import costs, tasks
 from jobs.models import Job
 from jobs.models.job import WARN_AT_PERCENT
@@ -116,30 +115,30 @@ def _warn(job: Job, *, now: datetime) -> None:
     """Tell the submitter once that the stop time is near; who has left the team is told no more."""
     with transaction.atomic():
         job = _locked(job)
-        if not is_movable(job) or job.stop_warned_at or job.warn_at is None or job.warn_at > now:
+        if not is_movable(job) or job.stop_warned_at or job.stop_at is None or job.warn_at is None or job.warn_at > now:
             return
         Job.objects.filter(pk=job.pk).update(stop_warned_at=now)
-        facts = _facts(job, now=now)
-        job.events.create(cause="watchdog", at=now, detail=f"{WARN_AT_PERCENT} % of its time is over: it is stopped at {facts['stop_at']}.")
+        stop_at = f"{job.stop_at.astimezone(ZoneInfo(job.team.time_zone)):%Y-%m-%d %H:%M %Z}"
+        job.events.create(cause="watchdog", at=now, detail=f"{WARN_AT_PERCENT} % of its time is over: it is stopped at {stop_at}.")
         if Membership.objects.filter(team=job.team, user=job.submitted_by).exists():
-            letters.write(event="stop_time", to=[job.submitted_by], team=job.team, facts=facts)
+            letters.write(event="stop_time", to=[job.submitted_by], team=job.team, facts=_facts(job, now=now))
     log.info("job.stop_time_near", team=job.team.slug, job=job.job_id)
 
 
 def _facts(job: Job, *, now: datetime) -> dict[str, str | int]:
-    """What the mail says. Letters hold plain values."""
+    """What the mail says; amounts in micro-dollars."""
     assert job.stop_at is not None
     assert job.ceiling_at is not None
-    zone = ZoneInfo(job.team.time_zone)
     return {
         "job": job.run_name or job.config_name or job.job_id,
         "team": job.team.name,
         "percent": WARN_AT_PERCENT,
         "minutes": max(0, int((job.stop_at - now).total_seconds() // 60)),
-        "stop_at": f"{job.stop_at.astimezone(zone):%Y-%m-%d %H:%M %Z}",
-        "ceiling_at": f"{job.ceiling_at.astimezone(zone):%Y-%m-%d %H:%M %Z}",
-        "cost": dollars(costs.so_far(job, now=now) or 0),
-        "cost_at_stop": dollars(costs.at_stop_time(job) or 0),
+        "stop_at": job.stop_at.isoformat(),
+        "ceiling_at": job.ceiling_at.isoformat(),
+        "time_zone": job.team.time_zone,
+        "cost": costs.so_far(job, now=now) or 0,
+        "cost_at_stop": costs.at_stop_time(job) or 0,
         "may_move": int(job.stop_after_seconds < job.ceiling_seconds),
         "link": settings.PUBLIC_URL + reverse("jobs:stop_time", args=[job.team.slug, job.job_id]) if settings.PUBLIC_URL else "",
     }

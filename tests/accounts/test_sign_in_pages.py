@@ -3,9 +3,10 @@
 import re
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 
-from accounts.models import Registration
+from accounts.models import AuditLine, Registration, User
 from tests.factories import PASSWORD, MembershipFactory, UserFactory
 from tests.signing_in import sign_in as fresh_sign_in
 
@@ -113,6 +114,75 @@ def test_the_language_is_chosen_before_signing_in(client):
     client.post(reverse("set_language"), {"language": "es", "next": reverse("account_login")})
 
     assert '<html lang="es">' in client.get(reverse("account_login")).content.decode()
+
+
+LANGUAGE_OF_PAGES = re.compile(r'<html lang="(\w+)">')
+
+
+def language_of(client):
+    (found,) = LANGUAGE_OF_PAGES.findall(client.get(reverse("profile")).content.decode())
+    return found
+
+
+def test_the_language_in_which_somebody_first_signs_in_goes_with_them_to_other_browsers():
+    person = MembershipFactory().user
+    first, other = Client(headers={"Accept-Language": "es-MX,es;q=0.9"}), Client(headers={"Accept-Language": "en"})
+
+    sign_in(first, person.email)
+    sign_in(other, person.email)
+
+    assert (User.objects.get().language, language_of(other)) == ("es", "es")
+    assert not AuditLine.objects.filter(event_type="user.updated").exists()
+
+
+def test_a_language_that_is_chosen_while_signed_in_is_kept_with_the_person(client):
+    person = MembershipFactory(user__language="en").user
+    client.force_login(person)
+
+    client.post(reverse("set_language"), {"language": "es", "next": reverse("profile")})
+    client.post(reverse("set_language"), {"language": "tlh", "next": reverse("profile")})
+
+    other = Client()
+    sign_in(other, person.email)
+    assert (language_of(client), language_of(other)) == ("es", "es")
+    line = AuditLine.objects.get(event_type="user.updated")
+    assert (line.actor, line.before, line.after) == (person.username, {"language": "en"}, {"language": "es"})
+
+
+def test_the_profile_names_the_language_and_changes_it(client):
+    person = MembershipFactory(user__language="es").user
+    client.force_login(person)
+
+    before = client.get(reverse("profile")).content.decode()
+    saved = client.post(reverse("profile"), {"display_name": "", "language": "en"}, follow=True).content.decode()
+    client.logout()
+
+    assert '<option value="es" selected>' in before
+    assert '<label for="id_language">' in before
+    assert ('<html lang="en">' in saved, "Your profile is saved." in saved) == (True, True)
+    assert '<html lang="en">' in client.get(reverse("account_login")).content.decode()
+    assert User.objects.get().language == "en"
+
+
+def test_a_profile_in_no_language_of_ours_is_refused_at_its_field(client):
+    client.force_login(MembershipFactory().user)
+
+    response = client.post(reverse("profile"), {"display_name": "Ada", "language": "tlh"})
+
+    assert (list(response.context["form"].errors), User.objects.get().display_name) == (["language"], "")
+
+
+def test_the_api_speaks_english_to_a_spanish_reader_and_notes_no_language(client):
+    person = MembershipFactory(user__language="es").user
+    stranger = UserFactory(language="")
+    client.force_login(person)
+    other = Client(headers={"Accept-Language": "es"})
+
+    refused = client.get("/api/cloud/jobs/nothing", headers={"Accept-Language": "en"}).json()["detail"]
+    other.post("/api/auth/login", {"username": stranger.username, "password": PASSWORD}, content_type="application/json")
+
+    assert refused == "Job not found: nothing"
+    assert User.objects.get(pk=stranger.pk).language == ""
 
 
 def test_signing_out_takes_a_post(client):

@@ -386,7 +386,7 @@ def test_members_change_their_own_name(client):
     membership = MembershipFactory()
     client.force_login(membership.user)
 
-    client.post(reverse("profile"), {"display_name": "Ada L."})
+    client.post(reverse("profile"), {"display_name": "Ada L.", "language": "en"})
 
     assert str(User.objects.get(pk=membership.user.pk)) == "Ada L."
     assert "Ada L." in client.get(reverse("members", args=[membership.team.slug])).content.decode()

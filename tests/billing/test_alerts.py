@@ -55,12 +55,29 @@ def test_owners_are_told_by_mail_and_the_alert_keeps_the_proof(owner, limit):
     assert sorted(told) == sorted([owner.user.email, partner.user.email])
     message = mail.outbox[0]
     assert message.subject == f"50 % of the limit runs are used and held ({owner.team.name})"
-    assert "$26.00 of $50.00 were used and held on 2026-11-23 12:00 UTC." in message.body
-    assert "It resets on 2026-12-01 00:00 UTC." in message.body
+    assert "$26.00 of $50.00 were used and held on Nov 23, 2026, 12:00 UTC." in message.body
+    assert "It resets on Dec 1, 2026, 00:00 UTC." in message.body
     assert f"https://house.test{reverse('billing:limit', args=[owner.team.slug, limit.pk])}" in message.body
     (shown,) = alerts.shown(SpendLimit.objects.all(), now=NOW)
     assert (shown.alert.told_at, shown.alert.recipients, shown.sent, shown.stands) == (NOW, 2, 2, True)
     assert shown.sent_at is not None
+
+
+def test_each_owner_reads_of_one_alert_in_their_own_language_with_its_figures_and_dates(owner, limit):
+    reader = MembershipFactory(team=owner.team, user__language="es")
+    MembershipFactory(team=owner.team, user__language="en")
+    hold(owner.team, 26)
+
+    tell()
+
+    in_spanish = [message for message in mail.outbox if "26,00" in message.body]
+    in_english = [message for message in mail.outbox if "$26.00" in message.body]
+    assert [message.to for message in in_spanish] == [[reader.user.email]]
+    # Of the third nobody knows the language, and a worker has none but English.
+    assert len(in_english) == 2
+    assert in_spanish[0].subject.startswith("Se ha usado y retenido el 50")
+    assert "23 nov 2026, 12:00 UTC" in in_spanish[0].body
+    assert "1 dic 2026, 00:00 UTC" in in_spanish[0].body
 
 
 def test_thresholds_that_one_hold_passes_are_one_mail_that_names_the_highest(owner, limit):

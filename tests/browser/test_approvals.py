@@ -6,6 +6,7 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from accounts import tasks
+from accounts.models import Team
 from accounts.roles import Role
 from jobs.models import ApprovalRequest
 from tests.browser.pages import width
@@ -65,3 +66,18 @@ def test_a_lead_finds_what_waits_in_the_rail_and_rejects_it(browse, no_provider)
     assert width(page) == 390
     assert ApprovalRequest.objects.get().state == "rejected"
     assert browser.troubles == []
+
+
+def test_a_long_name_of_a_team_leaves_one_line_for_the_head_of_the_page_on_a_phone(browse, no_provider):  # noqa: F811
+    ready = make_ready(role=Role.OWNER)
+    Team.objects.update(name="Computer Vision and Graphics, the second floor")
+    browser = browse(viewport=PHONE)
+    page = browser.open(reverse("jobs:approval_rules", args=[ready.team.slug]))
+    page.locator("[name=login]").fill(ready.member.user.email)
+    page.locator("[name=password]").fill(PASSWORD)
+    page.locator("main form button").first.click()
+    expect(page.get_by_role("heading", name="Approval rules")).to_be_visible()
+
+    brand, menu = (page.locator(mark).bounding_box() for mark in (".brand", ".top .menu-end"))
+    assert abs(brand["y"] + brand["height"] / 2 - menu["y"] - menu["height"] / 2) < 8
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -237,6 +237,17 @@ def test_a_rule_that_cannot_be_shows_the_form_again_with_what_is_wrong(client, r
     assert (words in page, ApprovalRule.objects.count()) == (True, 0)
 
 
+def test_a_rule_about_roles_calls_them_as_the_page_does(client, ready, owner):
+    owner.user.language = "es"
+    owner.user.save()
+
+    client.post(url("approval_rule_new", ready), FORM | {"condition": "user_level", "threshold": "responsable"})
+
+    made = ApprovalRule.objects.get()
+    assert made.threshold == "lead"
+    assert 'value="Responsable"' in page_of(client, url("approval_rule", ready, made.pk))
+
+
 def test_the_suggested_rules_are_set_with_one_click_each(client, ready, owner):
     first = page_of(client, url("approval_rules", ready))
     for name in ("cost", "first", "nonsense"):
@@ -283,6 +294,16 @@ def test_the_link_shows_the_request_without_signing_in_and_changes_nothing(clien
     assert (response["Referrer-Policy"], "no-store" in response["Cache-Control"]) == ("strict-origin", True)
     assert ApprovalRequest.objects.get() == asked
     assert ApprovalRequest.objects.get().state == "pending"
+
+
+def test_the_page_behind_the_link_is_in_its_readers_language(client, addressed):
+    reader, _, link = addressed
+    reader.user.language = "es"
+    reader.user.save()
+
+    page = client.get(link, headers={"Accept-Language": "en"})
+
+    assert ('<html lang="es">' in page.content.decode(), page["Content-Language"]) == (True, "es")
 
 
 @pytest.mark.parametrize(("decision", "state", "event"), [("approve", "approved", "job.approved"), ("reject", "rejected", "job.rejected")])

@@ -7,7 +7,7 @@ import pytest
 import time_machine
 from django.core import mail
 from django.db import transaction
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from accounts import tasks as account_tasks
 from accounts.callers import Caller
@@ -18,11 +18,13 @@ from billing import ledger, totals
 from billing.models import Hold, LimitAction, LimitPeriodKind
 from billing.services import LimitReached
 from jobs import tasks
-from jobs.models import ApprovalRequest, Job
+from jobs.models import ApprovalRequest, Job, JobQuota
 from jobs.models.admission import ApprovalState
+from jobs.models.quotas import QuotaAction, QuotaKind, QuotaScope
 from jobs.services import admission, approving, cancelling, dispatch, planning, submission
 from jobs.services.approval_requests import LIFETIME
 from jobs.specs import JobSpec
+from jobs.templatetags.approvals import in_words
 from tests.billing.factories import USD, PriceLineFactory, SpendLimitFactory, race
 from tests.factories import MembershipFactory
 from tests.jobs.approvals import blocked, caller, member, request_of, rule
@@ -414,8 +416,40 @@ def test_those_who_may_approve_are_told_and_nobody_else(ready, mails):
     (message,) = mails()
     assert message.to == [owner.user.email]
     assert message.subject == f"{ready.member.user} asks for an approval in {ready.team}: at most $3.57"
-    for word in (asked.job.job_id, asked.reason, "flux-lora on 1x L40S", "$3.57", f"{asked.expires_at:%Y-%m-%d %H:%M}"):
+    for word in (asked.job.job_id, asked.reason, "flux-lora on 1x L40S", "$3.57", f"{asked.expires_at:%H:%M} UTC"):
         assert word in message.body
+
+
+def test_an_approver_reads_in_their_own_language_why_somebody_must_approve(ready, mails):
+    JobQuota.objects.create(
+        team=ready.team, scope=QuotaScope.TEAM, kind=QuotaKind.JOBS_PER_DAY, limit_value=1, action=QuotaAction.REQUIRE_APPROVAL
+    )
+    readers = {language: member(ready, Role.LEAD, user__language=language).user.email for language in ("en", "es")}
+    ready.submit()
+
+    ready.submit(max_seconds=3600)
+
+    bodies = {message.to[0]: message.body for message in mails()}
+    assert "Quota exceeded: Maximum 1 job per day allowed for the team; 1 now." in bodies[readers["en"]]
+    assert "Una cuota está agotada: trabajos en 24 horas, 1 de 1 (el equipo en conjunto)." in bodies[readers["es"]]
+    assert "3,57" in bodies[readers["es"]]
+
+
+@pytest.mark.parametrize(
+    ("condition", "threshold"),
+    [
+        ("cost_exceeds", "1"), ("hardware_type", "*"), ("provider", "replicate"), ("user_level", "owner"), ("daily_jobs_exceed", "0"),
+        ("first_job", ""), ("config_pattern", "*"),
+    ],
+)  # fmt: skip
+def test_each_reason_has_words_in_other_languages(ready, condition, threshold):
+    rule(ready.team, condition, threshold, name="Ask first")
+    asked = blocked(ready, max_seconds=3600)
+
+    with translation.override("es"):
+        said = in_words(asked.grounds, asked.reason)
+
+    assert ("Ask first" in said, said == asked.reason) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,18 @@ def test_a_job_that_was_taken_out_of_the_lists_was_paid_all_the_same(client, tea
     assert ("gone" in main, f"/jobs/{job.job_id}/" in main) == (True, False)
 
 
+def test_people_and_hardware_go_by_their_names_on_the_page_and_by_their_words_in_the_file(client, team, lead):
+    lead.user.display_name = "Ada Lovelace"
+    lead.user.save()
+    job = paid(lead, trainer=TrainerFactory(profile="other", label="2x Other"))
+
+    main = main_of(client, team, "charges")
+    [row] = file_of(client, team, "job")
+
+    assert ("Ada Lovelace" in main, "2x Other" in main, lead.user.username in main) == (True, True, False)
+    assert (row["job_id"], row["person"], row["hardware"]) == (job.job_id, lead.user.username, "other")
+
+
 # --- Files ---------------------------------------------------------------------------------------------------------------
 
 

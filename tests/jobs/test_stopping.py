@@ -239,7 +239,7 @@ def test_at_80_percent_the_submitter_is_told_once(settings, django_capture_on_co
     (message,) = mail.outbox
     assert (message.to, message.subject) == ([job.submitted_by.email], "spring is stopped in 6 min")
     assert "So far it has cost about $1.40; at its stop time it will be $1.76." in message.body
-    assert "up to the ceiling of the job, 2026-11-23 14:00 CET" in message.body
+    assert "up to the ceiling of the job, Nov 23, 2026, 14:00 CET" in message.body
     assert link_in(message) == f"https://ours.test/t/{job.team.slug}/jobs/{job.job_id}/stop-time/"
 
 

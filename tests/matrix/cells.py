@@ -189,7 +189,7 @@ def wrong_with(cell: Cell, world: World, untouched: Rows) -> str:
         problems.append(f"is {outcome} and not {cell.outcome}{_why(response)}")
     if not cell.is_let_in and tables:
         problems.append(f"changes {', '.join(tables)}")
-    if cell.is_let_in and not cell.route.is_safe and bool(tables) != cell.route.must_change:
+    if cell.is_let_in and not cell.route.is_safe and bool(tables) != cell.route.must_change(cell.who):
         problems.append(f"changes {', '.join(tables)}" if tables else "changes nothing")
     if cell.unsaid and cell.unsaid.encode() in said:
         problems.append(f"tells of {cell.unsaid}")

@@ -62,8 +62,8 @@ class Route:
     """One address and method, a valid request, and who may make it.
 
     `address` is spelled as `walking` spells the pattern. `at` fills its gaps, beyond what `world.THINGS` knows. `answers`
-    is what those get who may: a status, or a function of who comes. `changes` says whether a row differs then (writes:
-    yes, unless said). `foreign` is what who may gets for a foreign team's things: 404 where the address or the body names
+    is what those get who may: a status, or a function of who comes. `changes` says whether, or for whom, a row differs then
+    (writes: for all, unless said). `foreign` is what who may gets for a foreign team's things: 404 where the address or the body names
     one, else what `answers` says, since there it is the caller's own team that is meant. `staff` is whether the platform's
     staff come in beside those who are named by `needs`. The thing is the researcher's:
     where only its maker may and who has the right `others_need`, all others get `others_get`.
@@ -78,7 +78,7 @@ class Route:
     form: Given = None
     json: Given = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    changes: bool | None = None
+    changes: bool | May | None = None
     staff: Staff = Staff.NOBODY
     others_need: Right | May | None = None
     others_get: Outcome = 403
@@ -106,9 +106,10 @@ class Route:
         """Whether the address names something that a team has."""
         return any(callable(self.given(gap)) for gap in gaps_of(self.address.removeprefix("/t/<team>/")))
 
-    @property
-    def must_change(self) -> bool:
-        return not self.is_safe if self.changes is None else self.changes
+    def must_change(self, who: Who) -> bool:
+        if self.changes is None:
+            return not self.is_safe
+        return self.changes(who) if callable(self.changes) else self.changes
 
     def given(self, gap: str) -> Given:
         return self.at[gap] if gap in self.at else THINGS[gap]

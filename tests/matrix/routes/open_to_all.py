@@ -6,7 +6,8 @@ INVITE = {"secret": lambda side: f"{side.mark}-secret"}
 
 ROUTES: list[Route] = [
     get("/", Door.SIGNED_IN, answers=lambda who: 302 if who.is_known else 200),
-    post("/language/", Door.OPEN, form={"language": "es"}, answers=302, changes=False),
+    # Kept in the browser, and with whoever is signed in.
+    post("/language/", Door.OPEN, form={"language": "es"}, answers=302, changes=lambda who: who.is_signed_in),
     # It only goes back to where somebody came from.
     get("/language/", Door.OPEN, answers=302),
     # Gone once there is somebody.

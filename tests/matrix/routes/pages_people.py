@@ -11,7 +11,7 @@ OWN = {"others_need": Right.MANAGE, "others_get": 404, "cases": [ANOTHERS]}
 GENERAL = {"name": "Renamed", "slug": "renamed", "time_zone": "UTC", "first_weekday": "0"}
 
 ROUTES: list[Route] = [
-    *page("/profile/", Door.SIGNED_IN, form={"display_name": "New"}),
+    *page("/profile/", Door.SIGNED_IN, form={"display_name": "New", "language": "en"}),
     *page("/teams/new/", is_staff, form={"name": "New"}),
     get("/t/<team>/members/", Right.READ),
     # No mail goes out from here, so that the answer is a page that shows the link.
