@@ -147,7 +147,7 @@ class OutsideAddress(models.Model):
     class Meta:
         verbose_name = _("address outside the list")
         verbose_name_plural = _("addresses outside the list")
-        ordering = ["-last_seen_at"]
+        ordering = ["-last_seen_at", "-id"]
         constraints = [models.UniqueConstraint(fields=["team", "address"], name="one_row_per_team_and_address")]
 
     def __str__(self) -> str:

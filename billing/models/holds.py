@@ -70,7 +70,7 @@ class Hold(models.Model):
     class Meta:
         verbose_name = _("hold")
         verbose_name_plural = _("holds")
-        ordering = ["-created_at"]
+        ordering = ["-created_at", "-id"]
         constraints = [
             models.UniqueConstraint(fields=["reference"], condition=Q(replaces=None), name="one_first_hold_per_reference"),
             models.CheckConstraint(

@@ -601,7 +601,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'stray run',
                 'verbose_name_plural': 'stray runs',
-                'ordering': ['-found_at'],
+                'ordering': ['-found_at', '-id'],
             },
         ),
         migrations.CreateModel(

@@ -54,7 +54,7 @@ class StrayRun(models.Model):
     class Meta:
         verbose_name = _("stray run")
         verbose_name_plural = _("stray runs")
-        ordering = ["-found_at"]
+        ordering = ["-found_at", "-id"]
         indexes = [models.Index(fields=["try_after"], condition=Q(settled_at=None), name="stray_run_to_follow")]
 
     def __str__(self) -> str:

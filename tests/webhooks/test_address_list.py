@@ -238,7 +238,7 @@ def test_the_owners_are_told_at_once_and_of_each_address_once_a_day(job, owner, 
         deliver(job, body_of("processing", logs="x" * number), webhook_id=f"msg_{number}")
     deliver(job, body_of("processing", logs="y"), webhook_id="msg_3", address="198.51.100.1")
 
-    told = list(Letter.objects.values_list("person", "event", "facts__address", "facts__is_held"))
+    told = list(Letter.objects.order_by("pk").values_list("person", "event", "facts__address", "facts__is_held"))
     time_machine.shift(timedelta(hours=25))
     deliver(job, webhook_id="msg_4", at=datetime.now(UTC))
 

@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'address outside the list',
                 'verbose_name_plural': 'addresses outside the list',
-                'ordering': ['-last_seen_at'],
+                'ordering': ['-last_seen_at', '-id'],
                 'constraints': [models.UniqueConstraint(fields=('team', 'address'), name='one_row_per_team_and_address')],
             },
         ),
