@@ -284,8 +284,8 @@ class Money(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("part", range(5))
 def test_no_order_of_events_loses_or_makes_money(db, no_provider, part):
-    """A fifth of 300 lives, or of 10,000 in a full run; parts, so that they are tried side by side. States have a machine of their own."""
-    wanted = 2000 if FULL else 60
+    """A fifth of 500 lives, or of 10,000 in a full run; parts, so that they are tried side by side. States have a machine of their own."""
+    wanted = 2000 if FULL else 100
     begun = next(lives)
     while next(lives) - begun < wanted:
         run_state_machine_as_test(
