@@ -33,6 +33,7 @@ READY_POLL_SECONDS = 0.2
 SHORT_LIFE_SECONDS = 10
 MANY_DEATHS = 5
 LONGEST_PAUSE_SECONDS = 30
+PIPE_BYTES = 65536  # as much as a pipe holds; Linux manual, pipe(7)
 OWN_NAME = "up"
 
 
@@ -57,7 +58,11 @@ class Supervised(Watcher):
             graceful_timeout=supervisor.grace,
             stdout_stream={"stream": self.speaker},
             stderr_stream={"stream": self.speaker},
-            hooks={"after_spawn": (self._note_start, True), "after_reap": (self._note_death, True)},
+            hooks={
+                "after_spawn": (self._note_start, True),
+                "before_reap": (self._hear_last_words, True),
+                "after_reap": (self._note_death, True),
+            },
         )
 
     @gen.coroutine
@@ -68,6 +73,19 @@ class Supervised(Watcher):
     def _note_start(self, **_: Any) -> bool:
         self._started_at = time.monotonic()
         return True
+
+    def _hear_last_words(self, process_pid: int, **_: Any) -> None:
+        """Read what a dead process left in its pipes, and stop looking at them.
+
+        Circus looks until it has read to the end, which a living child of the dead can put off, and closes them in between.
+        The next process may get their numbers; circus then finds it watched already and neither reads nor counts it.
+        """
+        process = self.processes[process_pid]
+        for name, pipe in self.stream_redirector.get_process_pipes(process):
+            if not pipe.closed:  # as it is when the process was asked to stop
+                os.set_blocking(pipe.fileno(), False)
+                self.speaker({"name": name, "data": pipe.read1(PIPE_BYTES) or b""})
+        self.stream_redirector.remove_redirections(process)
 
     def _note_death(self, exit_code: int | None, **_: Any) -> None:
         self.speaker.finish()

@@ -85,6 +85,24 @@ def test_a_process_that_dies_is_started_again():
         assert is_alive(other)
 
 
+def test_processes_that_die_together_and_leave_children_behind_are_each_started_once_and_heard():
+    # The child keeps its parent's output open, so that nothing tells the reader of it that the parent is gone.
+    code = "import os, time; os.fork() or (time.sleep(20), os._exit(0)); print('pid', os.getpid()); time.sleep(600)"
+    with supervised(one=code, two=code) as program:
+        os.kill(pid_from(program, "one"), signal.SIGKILL)
+
+        # The one that died before is started after a pause, so the other gets the pipes that it had.
+        for pid in (pid_from(program, "one", start=2), pid_from(program, "two")):
+            os.kill(pid, signal.SIGKILL)
+
+        living = [pid_from(program, "one", start=3), pid_from(program, "two", start=2)]
+        assert all(is_alive(pid) for pid in living)
+        assert program.end(signal.SIGTERM) == 0
+
+    assert not [line for line in program.lines if "error" in line]
+    assert not any(is_alive(pid) for pid in living)
+
+
 def test_when_nobody_reads_any_more_it_stops():
     chatty = "import time\nwhile True: print('on and on'); time.sleep(0.05)"
     command = python("-m", "tests.config.supervised", json.dumps({"one": chatty}))
