@@ -67,8 +67,9 @@ class Supervised(Watcher):
 
     @gen.coroutine
     def manage_processes(self) -> Any:
-        if self.processes or time.monotonic() >= self._not_before:
-            yield super().manage_processes()
+        # Circus's own way drops a process that died this moment without a word.
+        if self.is_active() and not self.processes and time.monotonic() >= self._not_before:
+            yield self.spawn_processes()
 
     def _note_start(self, **_: Any) -> bool:
         self._started_at = time.monotonic()
@@ -77,8 +78,8 @@ class Supervised(Watcher):
     def _hear_last_words(self, process_pid: int, **_: Any) -> None:
         """Read what a dead process left in its pipes, and stop looking at them.
 
-        Circus looks until it has read to the end, which a living child of the dead can put off, and closes them in between.
-        The next process may get their numbers; circus then finds it watched already and neither reads nor counts it.
+        Circus closes them, and goes on looking until it has read to the end, which a living child of the dead can put off.
+        When another pipe gets their numbers meanwhile, circus finds it watched already and never starts the service again.
         """
         process = self.processes[process_pid]
         for name, pipe in self.stream_redirector.get_process_pipes(process):
