@@ -168,7 +168,7 @@ class TeamMembers(TeamView):
         overseer.require(Right.MANAGE, permission="team.manage.members")
         acting = overseer.acting_in(self.team(request, team))
         acting.require(Right.MANAGE, permission="team.manage.members")
-        level = _level(given)
+        level = _level({"role": "member"} | {name: value for name, value in given.items() if value is not None})
         added = members.add(acting, email=_address(given, overseer), role=level.role)
         return Response({"success": True, "message": f"{added.user.username} is in the team {acting.team} now, as {level.name}."})
 
@@ -214,7 +214,7 @@ def _texts(given: dict[str, Any]) -> dict[str, Any]:
 
 def _level(given: dict[str, Any]) -> levels.Level:
     try:
-        return levels.named(given.get("role") or "member", field="role")
+        return levels.named(given.get("role"), field="role")
     except NotFound as unknown:
         raise InvalidInput(unknown.detail, field="role") from None
 

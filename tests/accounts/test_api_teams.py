@@ -215,6 +215,17 @@ def test_a_member_that_cannot_be_is_refused(call, owner, body, field):
     assert (answer.status_code, answer.json()["field"], Membership.objects.count()) == (400, field, 1)
 
 
+@pytest.mark.parametrize("body", [{}, {"role": None}, {"role": ""}, {"role": []}, {"role": {}}, {"role": False}])
+def test_a_change_that_names_no_role_makes_nobody_a_researcher(call, owner, body):
+    lead = MembershipFactory(team=owner.team, role=Role.LEAD)
+
+    answer = call(owner, "patch", f"{TEAMS}/{owner.team.slug}/members/{lead.user.pk}", body)
+    added = call(owner, "post", f"{TEAMS}/{owner.team.slug}/members", {"email": UserFactory().email, "role": []})
+
+    lead.refresh_from_db()
+    assert (answer.status_code, answer.json()["field"], lead.role, added.status_code) == (400, "role", Role.LEAD, 400)
+
+
 def test_a_members_role_is_changed_and_taken(call, owner, researcher):
     path = f"{TEAMS}/{owner.team.slug}/members/{researcher.user.pk}"
 
