@@ -3,10 +3,13 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db import transaction
+from django.shortcuts import redirect
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts import audit, emails, users
+from accounts import audit, confirmation, emails, users
 from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin
 from accounts.callers import address_of
 from accounts.errors import Refusal
@@ -70,6 +73,12 @@ class UserAdmin(DjangoUserAdmin, AuditedAdmin):
             if "email" in form.changed_data:
                 # Staff say whose it is; the former one opens nothing any more.
                 emails.vouch(obj)
+
+    @method_decorator(sensitive_post_parameters())
+    def user_change_password(self, request, id, form_url=""):
+        if not confirmation.is_recent(request):
+            return redirect(confirmation.address(request))
+        return super().user_change_password(request, id, form_url)
 
     def log_change(self, request, obj, message):
         # Django changes a password past save_model, and says so only here.

@@ -18,7 +18,7 @@ from accounts.authentication import PersonAuthentication, TokenAuthentication, o
 from accounts.errors import InvalidInput, NotFound, Refusal
 from accounts.models import Membership, Organization, Team
 from accounts.oversight import Overseer, UserNotFound
-from accounts.permissions import IsPerson
+from accounts.permissions import IsConfirmed, IsPerson
 from accounts.roles import Right
 
 SLUG = re.compile(r"[a-z0-9-]{1,50}")
@@ -156,6 +156,8 @@ class TeamDetail(TeamView):
 
 
 class TeamMembers(TeamView):
+    permission_classes = [IsPerson, IsConfirmed]
+
     def get(self, request: Request, org: str, team: str) -> Response:
         """Who is in the team, and with which role."""
         found = self.team(request, team)
@@ -174,6 +176,8 @@ class TeamMembers(TeamView):
 
 
 class TeamMember(TeamView):
+    permission_classes = [IsPerson, IsConfirmed]
+
     def patch(self, request: Request, org: str, team: str, user_id: str) -> Response:
         """Give a member another role."""
         acting, membership = self._found(request, team, user_id)

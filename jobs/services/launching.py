@@ -129,8 +129,8 @@ def _of_this_call(intent: LaunchIntent) -> QuerySet[LaunchIntent]:
 def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
     """Write down that a prediction may exist from now on.
 
-    None if the job was cancelled, moved or found meanwhile, or its team suspended, or if another worker's call is under way: ours slept through
-    its lease then, and a second call could create a second prediction.
+    None if the job was cancelled, moved or found meanwhile, if its team was suspended, or if another worker's call is under
+    way: ours slept through its lease then, and a second call could create a second prediction.
     """
     now = timezone.now()
     with transaction.atomic():

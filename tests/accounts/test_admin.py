@@ -553,8 +553,9 @@ def test_whoever_signed_in_long_ago_confirms_before_a_secret_goes_in_or_is_taken
         client.post(page(Credential, "add"), {"team": credential.team_id, "kind": "s3", "name": "x", "new_secret": "s"}),
         client.post(page(Credential, "changelist"), {"action": "remove", "_selected_action": [credential.pk]}),
         client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk]}),
+        client.get(reverse("admin:auth_user_password_change", args=[superuser.pk])),
     ]
 
-    assert [answer["Location"].split("?")[0] for answer in answers] == [reverse("account_reauthenticate")] * 4
+    assert [answer["Location"].split("?")[0] for answer in answers] == [reverse("account_reauthenticate")] * 5
     assert (Credential.objects.in_use().get(), APIToken.objects.get().revoked_at) == (credential, None)
     assert client.get(page(APIToken, "changelist")).status_code == 200

@@ -39,6 +39,10 @@ ROUTES: list[Route] = [
         ["/api/auth/api-keys/<key_id>", "/api/cloud/auth/api-keys/<key_id>"],
         delete("", Right.TOKENS_OWN, others_need=Right.MANAGE, others_get=404, cases=[ANOTHERS]),
     ),
+    *also_at(
+        ["/api/auth/api-keys/<key_id>/rotate", "/api/cloud/auth/api-keys/<key_id>/rotate"],
+        post("", Right.TOKENS_OWN, others_need=Right.MANAGE, others_get=404, cases=[ANOTHERS]),
+    ),
     *also_at([f"{base}/available" for base in EXTERNAL], get("", Door.OPEN)),
     *also_at(
         [f"{base}/{path}" for base in EXTERNAL for path in NOT_OFFERED],
