@@ -13,13 +13,12 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts import directory, emails, encryption, registration
 from accounts.callers import address_of
-from accounts.models import Origin, User
+from accounts.models import LONGEST_EMAIL, Origin, User
 
 log = structlog.get_logger(__name__)
 
 NOWHERE = "0.0.0.0"  # noqa: S104 - what stands for the address of a caller who has none
 USERNAME_STRANGERS = r"[^A-Za-z0-9_\s@-]"
-LONGEST_EMAIL = User._meta.get_field("email").max_length
 
 
 class AccountAdapter(DefaultAccountAdapter):

@@ -21,10 +21,9 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts import events
-from accounts.adapter import LONGEST_EMAIL
 from accounts.errors import Refusal
 from accounts.invites import DAYS, MOST_DAYS
-from accounts.models import AuditLine, Team, User
+from accounts.models import LONGEST_EMAIL, AuditLine, Team, User
 from accounts.roles import RIGHTS_OF_SCOPE, Right, Role, Scope, manages
 from accounts.teams import LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SLUG, Profile
 

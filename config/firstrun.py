@@ -12,7 +12,8 @@ from django.views.decorators.http import require_http_methods
 from accounts import setup
 from accounts.callers import address_of
 from accounts.errors import Refusal
-from accounts.forms import LONGEST_EMAIL, AccountForm, refuse
+from accounts.forms import AccountForm, refuse
+from accounts.models import LONGEST_EMAIL
 from accounts.pages import let_in
 
 
