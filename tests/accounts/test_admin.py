@@ -224,6 +224,16 @@ def test_chosen_tokens_are_revoked_with_an_audit_line(client, superuser):
     assert (line.team, line.actor, line.address, line.target_id) == (token.team, superuser.username, "127.0.0.1", token.key_prefix)
 
 
+def test_what_stands_in_no_list_is_not_chosen(client, superuser):
+    sign_in(client, superuser)
+    token, _ = make_token()
+
+    answer = client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk, "all"]}, follow=True)
+
+    token.refresh_from_db()
+    assert (answer.status_code, "Choose rows of the list." in answer.content.decode(), token.revoked_at) == (200, True, None)
+
+
 def test_staff_without_more_cannot_revoke(client, support):
     sign_in(client, support)
     token, _ = make_token()
