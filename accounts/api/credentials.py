@@ -59,7 +59,7 @@ class MemberCredentials(OfMembers):
         person = self.person(request, user_id)
         kind = one_of(given, "provider", PROVIDERS)
         value = secret(given, "value")
-        if problem := credentials.problem_with_secret(kind, value):
+        if problem := credentials.problem_with_pair(value) if kind == CredentialKind.S3 else credentials.problem_with_secret(kind, value):
             raise Refusal(problem, field="value")
         saved = credentials.save(
             team=caller.team,

@@ -216,3 +216,11 @@ def test_whoever_signed_in_long_ago_changes_no_secret_and_nobodys_place_by_cooki
     noted = AuditLine.objects.exclude(event_type__in=["auth.login.success", "security.permission_denied"])
     assert [line.event_type for line in noted] == ["api_key.created"]
     assert call.by_cookie(owner.user, "get", "/api/users", seconds_ago=3600).status_code == 200
+
+
+def test_where_a_key_was_used_reads_as_an_address(call, researcher):
+    token, plain = make_token(researcher)
+
+    call(plain, "delete", f"{PATH}/{token.pk}")
+
+    assert APIToken.objects.get().last_used_endpoint == "DELETE /api/auth/api-keys/<key_id>"
