@@ -49,7 +49,7 @@ ROUTES: list[Route] = [
         [method("", Door.PROOF, at={"name": "company"}, answers=501) for method in (get, post, patch, delete)],
     ),
     *also_at(["/api/users/me", "/api/auth/me"], get("", Door.PERSON)),
-    get("/api/users/me/profile", Door.ACCOUNT),
+    get("/api/users/me/profile", Door.PERSON),
     patch("/api/users/me/profile", Door.ACCOUNT, json={"display_name": "New"}),
     *also_at(
         ["/api/users/me/avatar", "/api/users/me/avatar/upload"],
