@@ -138,12 +138,14 @@ class TeamDetail(TeamView):
         return Response({"team": shown_team(self.team(request, team))})
 
     def patch(self, request: Request, org: str, team: str) -> Response:
-        """Change `name` and `description`; `is_active` false suspends the team, which is for the platform's staff."""
+        """Change `name` and `description`; `is_active` false (and a `reason`) suspends the team, which is for the platform's staff."""
         given, overseer = fields_of(request), overseer_in(request)
         overseer.require(Right.MANAGE, permission="team.edit")
         found = self.team(request, team)
         only_empty(given, "settings", NO_SETTINGS)
-        asked = _texts(given) | ({"is_active": flag(given, "is_active")} if given.get("is_active") is not None else {})
+        asked = _texts(given)
+        if given.get("is_active") is not None:
+            asked |= {"is_active": flag(given, "is_active"), "reason": text(given, "reason", most=500)}
         return Response({"team": shown_team(organization.change_team(overseer, found, asked))})
 
     def delete(self, request: Request, org: str, team: str) -> Response:

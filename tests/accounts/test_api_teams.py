@@ -1,6 +1,7 @@
 """The organization, its teams and their members by API."""
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import AuditLine, Membership, Organization, Team
 from accounts.roles import Role
@@ -164,7 +165,7 @@ def test_an_owner_names_the_team_and_staff_suspend_it(call, owner, researcher, s
     ]
     off = call.by_cookie(staff, "delete", f"{path}/")
     while_off = call(owner, "patch", path, {"name": "Not now"})
-    on = call.by_cookie(staff, "patch", path, {"is_active": True})
+    on = call.by_cookie(staff, "patch", path, {"is_active": True, "reason": "paid"})
 
     assert (named.json()["team"]["name"], [answer.status_code for answer in denied]) == ("Ours", [403, 403, 403])
     assert (off.json()["success"], type(off.json()["message"]), while_off.status_code, on.json()["team"]["is_active"]) == (
@@ -173,9 +174,18 @@ def test_an_owner_names_the_team_and_staff_suspend_it(call, owner, researcher, s
         403,
         True,
     )
-    assert [line.after for line in lines("team.updated")] == [
-        {"name": "Ours", "description": "It is"}, {"is_active": False}, {"is_active": True},
-    ]  # fmt: skip
+    assert [line.after for line in lines("team.updated")] == [{"name": "Ours", "description": "It is"}]
+    told = [*lines("team.suspended"), *lines("team.released")]
+    assert [(line.actor, line.reason) for line in told] == [(staff.username, "by API, without a reason"), (staff.username, "paid")]
+
+
+def test_an_archived_team_is_not_said_to_work_again(call, owner, staff):
+    Team.objects.filter(pk=owner.team.pk).update(archived_at=timezone.now())
+
+    answer = call.by_cookie(staff, "patch", f"{TEAMS}/{owner.team.slug}", {"is_active": True})
+
+    assert (answer.status_code, answer.json()["field"]) == (409, "is_active")
+    assert not [*lines("team.updated"), *lines("team.released")]
 
 
 # --- Members ------------------------------------------------------------------------------------------------
