@@ -8,11 +8,12 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.conf import settings
+from django.core.validators import MaxLengthValidator
 from django.http import HttpRequest, HttpResponse
 
 from accounts import directory, emails, encryption, registration
 from accounts.callers import address_of
-from accounts.models import Origin, User
+from accounts.models import LONGEST_EMAIL, Origin, User
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,11 @@ class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """People are invited into a team; they make accounts for themselves only where staff allow it."""
         return registration.current().is_open
+
+    def clean_email(self, email: str) -> str:
+        """django-allauth's forms take longer addresses than its rows and ours can keep."""
+        MaxLengthValidator(LONGEST_EMAIL)(email)
+        return super().clean_email(email)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address that counts wrong passwords, by our own rule of whom to believe; a socket without addresses has one for all."""

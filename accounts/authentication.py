@@ -6,6 +6,7 @@ Both answer (user, Caller): `request.user` is the person, or the maker of the to
 import copy
 from typing import cast
 
+from django.contrib.admindocs.views import simplify_regex
 from django.db.models import Q
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
@@ -175,9 +176,9 @@ def _token_in(request: HttpRequest) -> str | None:
 
 
 def _endpoint(request: Request) -> str:
-    """Method and route, without the ids in the path."""
+    """Method and route as people read it, without the ids in the path."""
     match = request._request.resolver_match
-    return f"{request.method} /{match.route if match else ''}"
+    return f"{request.method} {simplify_regex(match.route if match else '').rstrip('/')}"
 
 
 def _named_team(request: HttpRequest) -> str | None:

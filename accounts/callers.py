@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from django.conf import settings
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 
 from accounts.errors import NotPermitted
 from accounts.models import APIToken, Membership, Team, User
@@ -95,14 +95,6 @@ def is_within(address: str, networks: Iterable[str]) -> bool:
     """Whether an address lies in one of the networks; an address counts as a network of one."""
     parsed = _address(address)
     return parsed is not None and _is_within(parsed, tuple(networks))
-
-
-def caller_of(request: HttpRequest, team: Team) -> Caller:
-    """The signed-in person as a member of the team. Raises Http404 for everybody else: a foreign team does not exist."""
-    membership = Membership.objects.select_related("team", "user").filter(team=team, user_id=request.user.pk or 0).first()
-    if membership is None:
-        raise Http404("No such team, or you are not a member of it.")
-    return member_caller(request, membership)
 
 
 def member_caller(request: HttpRequest, membership: Membership) -> Caller:

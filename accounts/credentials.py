@@ -54,6 +54,14 @@ def problem_with_secret(kind: str, text: str) -> str:
     return problem_with_hub_token(text) if kind == CredentialKind.HUGGINGFACE else _problem_with_text(text, "secret")
 
 
+def problem_with_pair(text: str) -> str:
+    """What is wrong with the look of the two words of an S3 key pair, in a sentence; "" if nothing is."""
+    access_key, colon, secret = text.partition(":")
+    if problem := _problem_with_text(text, "secret"):
+        return problem
+    return "" if access_key and colon and secret else "An S3 key pair is the access key and the secret key with a colon between them."
+
+
 def save(
     *,
     team: Team,

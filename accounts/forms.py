@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.forms import SetPasswordMixin
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db.models import Q, QuerySet
 from django.utils.dates import WEEKDAYS
 from django.utils.html import format_html
@@ -22,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import events
 from accounts.errors import Refusal
 from accounts.invites import DAYS, MOST_DAYS
-from accounts.models import AuditLine, Team, User
+from accounts.models import LONGEST_EMAIL, AuditLine, Team, User
 from accounts.roles import RIGHTS_OF_SCOPE, Right, Role, Scope, manages
 from accounts.teams import LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SLUG, Profile
 
@@ -109,7 +110,7 @@ class TokenForm(forms.Form):
 class InviteForm(forms.Form):
     """Somebody is asked to come into the team, with an account or without."""
 
-    email = forms.EmailField(label=_("E-mail address"))
+    email = forms.EmailField(label=_("E-mail address"), max_length=LONGEST_EMAIL)
     role = forms.ChoiceField(label=_("Role"))
     days = forms.IntegerField(label=_("Days for which the invite lasts"), min_value=1, max_value=MOST_DAYS, initial=DAYS)
 
@@ -137,7 +138,8 @@ class AccountForm(SetPasswordMixin, forms.Form):
         label=_("User name"),
         min_length=3,
         max_length=50,
-        validators=User._meta.get_field("username").validators,
+        # Of the model's own those that the field does not bring itself, so that nothing is said twice.
+        validators=[known for known in User._meta.get_field("username").validators if isinstance(known, RegexValidator)],
         widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none"}),
         help_text=_("3 to 50 letters, digits, hyphens and underscores. You sign in with the e-mail address."),
     )

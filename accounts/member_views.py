@@ -14,7 +14,7 @@ from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import InviteForm, RoleForm, in_words, refuse
 from accounts.models import Invite, Team
-from accounts.pages import confirmed, site_of, team_view
+from accounts.pages import caller_on, confirmed, site_of, team_view
 from accounts.roles import Right, manages
 
 
@@ -23,7 +23,7 @@ from accounts.roles import Right, manages
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Who is in the team, which every member may know, and for those who manage it who is asked to come."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     people = team.memberships.select_related("user").order_by("user__username")
     waiting = team.invites.usable(now=timezone.now()).select_related("invited_by").order_by("email")
     context = {"team": team, "memberships": people, "invites": waiting if caller.may(Right.MANAGE) else []}
@@ -36,7 +36,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def invite(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask somebody to come into the team. It looks the same whether the address has an account or not."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     form = InviteForm(request.POST or None, giver=caller.role, initial={"role": registration.current().default_role})
     if form.is_valid():
         try:
@@ -57,7 +57,7 @@ def invite(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def invite_change(request: HttpRequest, *, team: Team, invite_id: int) -> HttpResponse:
     """Look at an open invite, send it again, or take it back (the button that is pressed says which)."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     asked = get_object_or_404(team.invites.usable(now=timezone.now()).select_related("team", "invited_by"), pk=invite_id)
     if request.method == "POST":
         try:
@@ -87,7 +87,7 @@ def _show_link(request: HttpRequest, caller: Caller, made: Invite) -> HttpRespon
 @never_cache
 def change(request: HttpRequest, *, team: Team, membership_id: int) -> HttpResponse:
     """Give a member another role, or take them out of the team (the button that is pressed says which)."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     membership = get_object_or_404(team.memberships.select_related("user"), pk=membership_id)
     is_removal = "remove" in request.POST
     sent = {"role": membership.role} if is_removal else request.POST or None
@@ -114,7 +114,7 @@ def change(request: HttpRequest, *, team: Team, membership_id: int) -> HttpRespo
 @never_cache
 def hand_over(request: HttpRequest, *, team: Team, membership_id: int) -> HttpResponse:
     """Make somebody else an owner and oneself a lead, after one question."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     heir = get_object_or_404(team.memberships.select_related("user").exclude(user=caller.user), pk=membership_id)
     if request.method == "POST":
         try:
@@ -133,7 +133,7 @@ def hand_over(request: HttpRequest, *, team: Team, membership_id: int) -> HttpRe
 @never_cache
 def leave(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Go away from the team, after one question."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     if request.method == "POST":
         try:
             members.leave(caller, site=site_of(request))

@@ -31,12 +31,7 @@ def add(caller: Caller, *, email: str, role: str) -> Membership:
     person = User.objects.filter(email__iexact=email.strip(), is_active=True).first()
     if person is None:
         raise NotFound("Nobody has an account with this address.", field="email", hint="Invite them by e-mail instead.")
-    with transaction.atomic():
-        membership, is_new = Membership.objects.get_or_create(team=caller.team, user=person, defaults={"role": role})
-        if not is_new:
-            raise Conflict(f"{person} is in the team already.", field="email")
-        _record(caller, membership, "member.added", f"Added {person.username} as {role}", after={"role": role})
-    return membership
+    return put_in(caller, person, role=role)
 
 
 def join(*, team: Team, person: User, role: str, invited_by: User | None, address: str) -> Membership:
@@ -129,6 +124,16 @@ def give(caller: Caller, before: Membership, *, role: str, reason: str = "") -> 
     )  # fmt: skip
 
 
+@transaction.atomic
+def put_in(caller: Caller, person: User, *, role: str) -> Membership:
+    """Let somebody into the caller's team, without asking whether the caller may. Raises Conflict for who is in it."""
+    membership, is_new = Membership.objects.get_or_create(team=caller.team, user=person, defaults={"role": role})
+    if not is_new:
+        raise Conflict(f"{person} is in the team already.", field="email")
+    _record(caller, membership, "member.added", f"Added {person.username} as {role}", after={"role": role})
+    return membership
+
+
 def take_out(caller: Caller, leaving: Membership, *, action: str, site: str = "") -> None:
     """Take somebody out of a team that is locked, without asking whether the caller may. Raises LastOwner."""
     keep_an_owner(leaving)
@@ -201,10 +206,21 @@ def _locked(caller: Caller, membership: Membership) -> Membership:
 
 def keep_an_owner(leaving: Membership) -> None:
     """Raise LastOwner if nobody else owns the team, which must be locked."""
-    """Raise LastOwner if nobody else owns the team. The team must be locked."""
-    others = Membership.objects.filter(team_id=leaving.team_id, role=Role.OWNER, user__is_active=True).exclude(pk=leaving.pk)
-    if leaving.role == Role.OWNER and not others.exists():
+    if leaving.role == Role.OWNER and not _has_owner_beside(leaving.team, leaving.user):
         raise LastOwner("The team would be left without an owner.", field="role", hint="Make somebody else an owner first.")
+
+
+def keep_owners_without(person: User) -> None:
+    """Raise LastOwner if a team would be left without an owner, were this person shut out. Locks the teams that they own."""
+    owned = Membership.objects.filter(user=person, role=Role.OWNER).values("team")
+    for team in Team.objects.select_for_update(no_key=True).filter(pk__in=owned).order_by("pk"):
+        if not _has_owner_beside(team, person):
+            sentence = f"The team {team} would be left without an owner."
+            raise LastOwner(sentence, field="is_active", hint="Make somebody else an owner first.")
+
+
+def _has_owner_beside(team: Team, person: User) -> bool:
+    return team.memberships.filter(role=Role.OWNER, user__is_active=True).exclude(user=person).exists()
 
 
 def _checked(role: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import audit
+from accounts import audit, teams
 from accounts.errors import Conflict, NotFound, Refusal
 from accounts.models import Organization, Team, User
 from accounts.oversight import Overseer
@@ -15,6 +15,8 @@ from accounts.roles import Right
 
 ID = 1
 SLUG = "installation"
+# SimpleTuner's clients name no reason.
+BY_API = "by API, without a reason"
 ONLY_ONE = "This installation is the one organization, and every team belongs to it."
 
 
@@ -65,9 +67,9 @@ def change(overseer: Overseer, asked: Mapping[str, Any]) -> Organization:
 
 
 def change_team(overseer: Overseer, team: Team, asked: Mapping[str, Any]) -> Team:
-    """Change a team's name or description, or suspend it and let it work again (`is_active`), which is for staff.
+    """Change a team's name or description, or suspend it and let it work again (`is_active`, with a `reason`), which is for staff.
 
-    Raises NotPermitted.
+    Raises NotPermitted, Conflict for a team that was archived, InvalidInput.
     """
     overseer.require(Right.MANAGE, permission="team.edit")
     acting = overseer.acting_in(team)
@@ -76,14 +78,17 @@ def change_team(overseer: Overseer, team: Team, asked: Mapping[str, Any]) -> Tea
         overseer.require_staff("suspend a team and let it work again", permission="team.edit")
     with transaction.atomic():
         kept = Team.objects.select_for_update(no_key=True).get(pk=team.pk)
-        texts = {name: value for name, value in asked.items() if name != "is_active"}
+        texts = {name: value for name, value in asked.items() if name not in ("is_active", "reason")}
         before, after = _differing(kept, texts)
-        if asked.get("is_active", not kept.is_suspended) == kept.is_suspended:
-            before["is_active"], after["is_active"] = not kept.is_suspended, kept.is_suspended
-            kept.suspended_at = None if kept.is_suspended else timezone.now()
         if after:
             kept.save()
             _record(overseer, kept, "team.updated", f"Changed the team {kept}", before=before, after=after)
+        if "is_active" in asked:
+            if asked["is_active"] and kept.archived_at:
+                raise Conflict(f"The team {kept} was archived.", field="is_active", hint="Open it again under /admin/, Teams.")
+            change = teams.release if asked["is_active"] else teams.suspend
+            change(kept, by=overseer.user, reason=asked.get("reason") or BY_API, address=overseer.address)
+            kept.refresh_from_db()
     return kept
 
 

@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from accounts import confirmation
-from accounts.callers import member_caller, require_active
+from accounts.callers import Caller, member_caller, require_active
 from accounts.models import Membership, User
 from accounts.roles import Right
 
@@ -23,7 +23,7 @@ Page = Callable[..., HttpResponseBase]
 
 
 def team_view(right: Right) -> Callable[[Page], Page]:
-    """Make a page a team's: the URL's `team` (a slug) becomes the Team, and `request.caller` says who is there.
+    """Make a page a team's: the URL's `team` (a slug) becomes the Team, and `caller_on(request)` says who is there.
 
     Strangers and unknown slugs get 404, members without the right 403. A suspended team's pages can be read only. A slug
     that the team had before leads its members on to the present one.
@@ -40,12 +40,17 @@ def team_view(right: Right) -> Callable[[Page], Page]:
                 raise PermissionDenied("Your role in this team does not allow this.")
             if request.method not in SAFE_METHODS:
                 require_active(caller.team)
-            request.caller = caller  # type: ignore[attr-defined]
+            request.caller = caller  # type: ignore[attr-defined]  # templates read it, too
             return page(request, team=caller.team, **kwargs)
 
         return view
 
     return decorate
+
+
+def caller_on(request: HttpRequest) -> Caller:
+    """Who is on a team's page; `team_view` has seen to it that somebody is."""
+    return request.caller  # type: ignore[attr-defined]
 
 
 def _moved(request: HttpRequest, slug: str, rest: dict[str, Any]) -> HttpResponseBase:

@@ -1,7 +1,7 @@
 """What an API view asks of its caller."""
 
 from rest_framework.exceptions import NotAuthenticated
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from accounts import confirmation
@@ -41,16 +41,21 @@ def needs(right: Right, *, permission: str = "") -> type[BasePermission]:
 
 
 class ConfirmationRequired(NotPermitted):
-    """Somebody signed in long ago wants to change a secret."""
+    """Somebody signed in long ago wants to change a secret, or who may do what."""
 
     code = "confirmation_required"
 
 
 class IsConfirmed(BasePermission):
-    """For doors that give or take a secret: a person has signed in, or confirmed it, lately. A token is its own confirmation."""
+    """For doors that give or take a secret, or change people: a person has signed in, or confirmed it, lately.
+
+    A token is its own confirmation, and reading needs none. It stands behind a class that says who is let in at all.
+    """
 
     def has_permission(self, request: Request, view: object) -> bool:
-        if _caller(request).token is None and not confirmation.is_recent(request._request):
+        if request.method in SAFE_METHODS or getattr(request.auth, "token", None) is not None:
+            return True
+        if not confirmation.is_recent(request._request):
             raise ConfirmationRequired(
                 "You signed in some time ago; confirm that it is you first.",
                 hint="Confirm it under /accounts/reauthenticate/, then try again.",

@@ -15,7 +15,7 @@ from accounts.callers import address_of
 from accounts.errors import Refusal
 from accounts.forms import TeamForm, TeamNameForm, refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import PERMISSIONS, RIGHTS_OF_ROLE, RIGHTS_OF_SCOPE, Right, Role, Scope, manages
 
 
@@ -44,7 +44,7 @@ def general(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = TeamForm(request.POST or None, initial=asdict(teams.profile(team)))
     if form.is_valid():
         try:
-            changed = teams.change(request.caller, form.profile())  # type: ignore[attr-defined]
+            changed = teams.change(caller_on(request), form.profile())
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -59,7 +59,7 @@ def roles(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Who may do what, out of the table that decides it."""
     context = {
         "team": team,
-        "own_role": Role(request.caller.role).label,  # type: ignore[attr-defined]
+        "own_role": Role(caller_on(request).role).label,
         "roles": list(Role),
         "scopes": list(Scope),
         "rights_of_roles": [(right.label, [right in RIGHTS_OF_ROLE[role] for role in Role]) for right in Right],

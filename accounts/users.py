@@ -103,7 +103,10 @@ def change(overseer: Overseer, person: User, asked: Mapping[str, Any]) -> User:
             return person
         before = {name: getattr(person, _attribute(name)) for name in changed if name != "password"}
         if changed.get("is_active") is False or changed.get("is_admin") is False:
-            _keep_somebody(overseer, person, is_leaving=changed.get("is_active") is False)
+            is_leaving = changed.get("is_active") is False
+            if is_leaving:
+                _refuse_oneself(overseer, person)
+            require_dispensable(person, is_leaving=is_leaving)
         for name, value in changed.items():
             _set(person, name, value)
         _checked(person)
@@ -154,7 +157,8 @@ def close(overseer: Overseer, person: User) -> None:
             members.remove(overseer.acting(), overseer.membership_of(person))
             return
         _require_may_change(overseer, person, {"is_active": False})
-        _keep_somebody(overseer, person, is_leaving=True)
+        _refuse_oneself(overseer, person)
+        require_dispensable(person, is_leaving=True)
         was_in = list(person.memberships.select_related("team"))
         person.is_active = person.is_staff = person.is_superuser = False
         person.set_unusable_password()
@@ -210,18 +214,16 @@ def _refuse_oneself(overseer: Overseer, person: User) -> None:
         raise Oneself("Nobody takes themselves away.", hint="Ask another owner or administrator.")
 
 
-def _keep_somebody(overseer: Overseer, person: User, *, is_leaving: bool) -> None:
-    """Raise unless somebody else can look after what the person looks after. Of two who leave at once the second sees the first gone."""
+def require_dispensable(person: User, *, is_leaving: bool) -> None:
+    """Raise LastOwner or LastAdmin unless somebody else looks after what this person does. Theirs is the row as it was.
+
+    `is_leaving` says that they are shut out, and not just no administrator any more. Of two who leave at once the second sees
+    the first gone.
+    """
     if is_leaving:
-        _refuse_oneself(overseer, person)
-        owned = Membership.objects.filter(user=person, role=Role.OWNER).values("team")
-        for team in Team.objects.select_for_update(no_key=True).filter(pk__in=owned).order_by("pk"):
-            if not team.memberships.filter(role=Role.OWNER, user__is_active=True).exclude(user=person).exists():
-                raise members.LastOwner(
-                    f"The team {team} would be left without an owner.", field="is_active", hint="Make somebody else an owner first."
-                )
-    if person.is_superuser and person.is_active:
-        admins = User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_active=True).order_by("pk")
+        members.keep_owners_without(person)
+    if person.is_superuser and person.is_staff and person.is_active:
+        admins = User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_staff=True, is_active=True).order_by("pk")
         if [admin for admin in admins if admin != person] == []:
             raise LastAdmin("This is the last active administrator.", hint="Make somebody else an administrator first.")
 

@@ -12,11 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import tokens
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import refuse
 from accounts.models import APIToken, Team
-from accounts.pages import confirmed, team_view
+from accounts.pages import caller_on, confirmed, team_view
 from accounts.roles import Right
 from billing import token_limits
 from billing.forms import NewTokenForm, OverlapForm, TokenLimitForm
@@ -24,13 +23,11 @@ from billing.forms import NewTokenForm, OverlapForm, TokenLimitForm
 SHOWN_USES = 20
 
 
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
-
-
 def _token(request: HttpRequest, token_id: int) -> APIToken:
     """The token if the caller may see it, else 404."""
-    return get_object_or_404(tokens.visible_to(_caller(request)).select_related("team", "made_by", "replaced_by", "replaces"), pk=token_id)
+    return get_object_or_404(
+        tokens.visible_to(caller_on(request)).select_related("team", "made_by", "replaced_by", "replaces"), pk=token_id
+    )
 
 
 @team_view(Right.TOKENS_OWN)
@@ -39,7 +36,7 @@ def _token(request: HttpRequest, token_id: int) -> APIToken:
 def token_list(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The tokens that open a door today; those that do not are in the audit trail."""
     now = timezone.now()
-    found = list(tokens.visible_to(_caller(request)).usable(now=now))
+    found = list(tokens.visible_to(caller_on(request)).usable(now=now))
     standing = token_limits.standing(found, now=now)
     return render(request, "billing/tokens.html", {"team": team, "rows": [(token, standing[token.pk]) for token in found]})
 
@@ -67,7 +64,7 @@ def token_detail(request: HttpRequest, *, team: Team, token_id: int) -> HttpResp
 @never_cache
 def token_new(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Make a token, and show its text this once: it is kept nowhere."""
-    caller = _caller(request)
+    caller = caller_on(request)
     form = NewTokenForm(request.POST or None, rights=caller.rights)
     if form.is_valid():
         try:
@@ -85,7 +82,7 @@ def token_new(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def token_rotate(request: HttpRequest, *, team: Team, token_id: int) -> HttpResponse:
     """Put a new token in the place of this one, and show its text this once. This one works on for as long as is asked."""
-    caller = _caller(request)
+    caller = caller_on(request)
     token = get_object_or_404(tokens.visible_to(caller).usable(now=timezone.now()).filter(replaced_by=None), pk=token_id)
     form = OverlapForm(request.POST or None)
     if form.is_valid():
@@ -108,7 +105,7 @@ def token_limit(request: HttpRequest, *, team: Team, token_id: int) -> HttpRespo
     token = _token(request, token_id)
     form = TokenLimitForm.of(token_limits.chosen(token), request.POST or None)
     if form.is_valid():
-        token_limits.choose(_caller(request), token, form.at_most())
+        token_limits.choose(caller_on(request), token, form.at_most())
         messages.success(request, _("The limit was changed."))
         return redirect("token", team.slug, token.pk)
     return render(request, "billing/token_limit.html", {"team": team, "token": token, "form": form})
@@ -120,7 +117,7 @@ def token_limit(request: HttpRequest, *, team: Team, token_id: int) -> HttpRespo
 @never_cache
 def token_revoke(request: HttpRequest, *, team: Team, token_id: int) -> HttpResponse:
     """Ask once, say when it was last used, and revoke."""
-    caller = _caller(request)
+    caller = caller_on(request)
     token = get_object_or_404(tokens.visible_to(caller).usable(now=timezone.now()), pk=token_id)
     if request.method == "POST":
         tokens.revoke(token, by=caller.user, caller=caller)

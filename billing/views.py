@@ -10,11 +10,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import in_words, refuse
 from accounts.models import Team
-from accounts.pages import site_of, team_view
+from accounts.pages import caller_on, site_of, team_view
 from accounts.roles import Right
 from billing import alerts, limit_changes, limits, top_ups
 from billing.forms import ChangeLimitForm, LimitForm, TopUpForm
@@ -22,10 +21,6 @@ from billing.models import LimitScope, SpendLimit
 
 # What a token may spend is set on its own page.
 SET_HERE = (LimitScope.TEAM, LimitScope.PERSON)
-
-
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
 
 
 def _limits(team: Team) -> QuerySet[SpendLimit]:
@@ -82,7 +77,7 @@ def limit_new(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = LimitForm(request.POST or None, team=team)
     if form.is_valid():
         try:
-            limit_changes.add(_caller(request), **form.asked())
+            limit_changes.add(caller_on(request), **form.asked())
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -99,7 +94,7 @@ def limit_change(request: HttpRequest, *, team: Team, limit_id: int) -> HttpResp
     found = get_object_or_404(_limits(team).filter(scope__in=SET_HERE), pk=limit_id)
     form = ChangeLimitForm.of(found, request.POST or None)
     if form.is_valid():
-        limit_changes.change(_caller(request), found, **form.asked())
+        limit_changes.change(caller_on(request), found, **form.asked())
         messages.success(request, _("The limit was changed."))
         return redirect("billing:limit", team.slug, found.pk)
     return render(request, "billing/limit_set.html", {"team": team, "form": form, "limit": found})
@@ -115,7 +110,7 @@ def limit_top_up(request: HttpRequest, *, team: Team, limit_id: int) -> HttpResp
     form = TopUpForm(request.POST or None, time_zone=team.time_zone)
     if form.is_valid():
         try:
-            top_ups.add(_caller(request), found, **form.asked(), now=now)
+            top_ups.add(caller_on(request), found, **form.asked(), now=now)
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -131,7 +126,7 @@ def limit_try_alert(request: HttpRequest, *, team: Team, limit_id: int) -> HttpR
     """Send a trial alert to whom the real ones go, by the same way."""
     found = get_object_or_404(_limits(team), pk=limit_id)
     try:
-        count = alerts.send_trial(_caller(request), found, site=site_of(request), now=timezone.now())
+        count = alerts.send_trial(caller_on(request), found, site=site_of(request), now=timezone.now())
     except Refusal as refusal:
         messages.error(request, in_words(refusal))
     else:

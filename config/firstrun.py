@@ -13,13 +13,14 @@ from accounts import setup
 from accounts.callers import address_of
 from accounts.errors import Refusal
 from accounts.forms import AccountForm, refuse
+from accounts.models import LONGEST_EMAIL
 from accounts.pages import let_in
 
 
 class FirstRunForm(AccountForm):
     """The first administrator and the first team."""
 
-    email = forms.EmailField(label=_("E-mail address"), widget=forms.EmailInput(attrs={"autocomplete": "email"}))
+    email = forms.EmailField(label=_("E-mail address"), max_length=LONGEST_EMAIL, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
     team_name = forms.CharField(
         label=_("First team"), max_length=100, help_text=_("Jobs, datasets and money belong to a team. More teams can be made later.")
     )

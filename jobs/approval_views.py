@@ -18,7 +18,7 @@ from accounts.callers import Caller, address_of
 from accounts.errors import NotFound, NotPermitted, Refusal
 from accounts.forms import in_words, refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from billing import services as billing
 from jobs import job_page
@@ -37,7 +37,7 @@ Decide = Callable[..., ApprovalRequest]
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """What waits, the oldest first, and below it what was decided. Who may not approve is led to their own requests."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     if not caller.may(Right.APPROVE):
         return redirect("jobs:own_approvals", team.slug)
     found = approving.of(team)
@@ -55,7 +55,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def mine(request: HttpRequest, *, team: Team) -> HttpResponse:
     """What the person asked for, the newest first."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     own = approving.of(team).filter(job__submitted_by=caller.user)
     page = Paginator(own, PAGE_SIZE).get_page(request.GET.get("page"))
     return render(request, "jobs/own_approvals.html", {"team": team, "page": page, "may_approve": caller.may(Right.APPROVE)})
@@ -66,7 +66,7 @@ def mine(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def detail(request: HttpRequest, *, team: Team, request_id: int) -> HttpResponse:
     """All that somebody needs to decide on one request."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     row = _of_team(caller, request_id)
     if row.job.submitted_by_id != caller.user.pk:
         caller.require(Right.APPROVE)
@@ -100,7 +100,7 @@ def reject(request: HttpRequest, *, team: Team, request_id: int) -> HttpResponse
 @require_POST
 def cancel(request: HttpRequest, *, team: Team, request_id: int) -> HttpResponse:
     """Take a request back, and the job with it."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     row = _of_team(caller, request_id)
     try:
         approving.cancel(caller, row)
@@ -113,7 +113,7 @@ def cancel(request: HttpRequest, *, team: Team, request_id: int) -> HttpResponse
 
 def _decided(request: HttpRequest, request_id: int, decide: Decide, said: str) -> HttpResponse:
     """Decide as the person asked to, and lead back to the request, which then shows what came of it."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     row = _of_team(caller, request_id)
     form = DecisionForm(request.POST)
     if not form.is_valid():
@@ -191,7 +191,7 @@ def rules(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The rules that speak to the team, in the order in which they decide."""
     found = list(ApprovalRule.objects.speaking_to(team))
     suggested = [(name, rule_changes.SUGGESTED[name]) for name in rule_changes.missing(found)]
-    context = {"team": team, "rules": found, "suggested": suggested, "may_manage": request.caller.may(Right.MANAGE)}  # type: ignore[attr-defined]
+    context = {"team": team, "rules": found, "suggested": suggested, "may_manage": caller_on(request).may(Right.MANAGE)}
     return render(request, "jobs/approval_rules.html", context)
 
 
@@ -203,7 +203,7 @@ def rule_new(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = ApprovalRuleForm(request.POST or None)
     if form.is_valid():
         try:
-            rule_changes.add(request.caller, form.asked())  # type: ignore[attr-defined]
+            rule_changes.add(caller_on(request), form.asked())
         except Refusal as refusal:
             refuse(form, refusal, ApprovalRuleForm.FIELDS)
         else:
@@ -221,7 +221,7 @@ def rule_change(request: HttpRequest, *, team: Team, rule_id: int) -> HttpRespon
     form = ApprovalRuleForm(request.POST or None, initial=rule_changes.described(rule))
     if form.is_valid():
         try:
-            rule_changes.change(request.caller, rule, form.asked())  # type: ignore[attr-defined]
+            rule_changes.change(caller_on(request), rule, form.asked())
         except Refusal as refusal:
             refuse(form, refusal, ApprovalRuleForm.FIELDS)
         else:
@@ -237,7 +237,7 @@ def rule_delete(request: HttpRequest, *, team: Team, rule_id: int) -> HttpRespon
     """Ask once, and delete a rule."""
     rule = _rule_of_team(team, rule_id)
     if request.method == "POST":
-        rule_changes.delete(request.caller, rule)  # type: ignore[attr-defined]
+        rule_changes.delete(caller_on(request), rule)
         messages.success(request, _("The rule was deleted."))
         return redirect("jobs:approval_rules", team.slug)
     return render(request, "jobs/approval_rule_delete.html", {"team": team, "rule": rule})
@@ -248,7 +248,7 @@ def rule_delete(request: HttpRequest, *, team: Team, rule_id: int) -> HttpRespon
 def rule_suggested(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Set one of the suggested rules with one click."""
     try:
-        rule_changes.suggest(request.caller, request.POST.get("name", ""))  # type: ignore[attr-defined]
+        rule_changes.suggest(caller_on(request), request.POST.get("name", ""))
     except Refusal as refusal:
         messages.error(request, in_words(refusal))
     else:

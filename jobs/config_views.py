@@ -12,7 +12,7 @@ from accounts.callers import Caller
 from accounts.errors import NotPermitted, Refusal
 from accounts.forms import refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import job_page, trainingexamples
 from jobs.forms.configs import ConfigCopyForm, ConfigForm
@@ -25,16 +25,12 @@ def _configs(team: Team) -> QuerySet[TrainingConfig]:
     return team.configs.select_related("created_by", "dataset")
 
 
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
-
-
 @team_view(Right.READ)
 @require_GET
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The team's configs, and which of them the person begins with."""
-    caller = _caller(request)
+    caller = caller_on(request)
     context = {"team": team, "configs": _configs(team), "active": configs.active(caller), "may_add": caller.may(Right.DATASETS)}
     return render(request, "jobs/configs.html", context)
 
@@ -44,7 +40,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def detail(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
     """One config: its settings, and what a submission would say of them."""
-    row, caller = get_object_or_404(_configs(team), pk=config_id), _caller(request)
+    row, caller = get_object_or_404(_configs(team), pk=config_id), caller_on(request)
     context = {
         "team": team,
         "config": row,
@@ -64,7 +60,7 @@ def detail(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
 @never_cache
 def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Make a config: from a template (`?template=`), from a job (`?from=`), or from JSON that is pasted."""
-    caller = _caller(request)
+    caller = caller_on(request)
     if request.method == "GET":
         form = ConfigForm(team=team, initial=_beginning(caller, request))
     else:
@@ -102,7 +98,7 @@ def _beginning(caller: Caller, request: HttpRequest) -> dict[str, object]:
 @never_cache
 def edit(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
     """Change a config's settings and what is said about it."""
-    row, caller = get_object_or_404(_configs(team), pk=config_id), _caller(request)
+    row, caller = get_object_or_404(_configs(team), pk=config_id), caller_on(request)
     _require_hand_on(caller, row)
     initial = {"name": row.name, "description": row.description, "dataset": row.dataset_id, "tags": ", ".join(row.tags)}
     form = ConfigForm(request.POST or None, team=team, initial={**initial, "config": configs.whole(row)})
@@ -126,7 +122,7 @@ def copy(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
     form = ConfigCopyForm(request.POST or None, initial={"name": f"{row.name}-2"[:128]})
     if form.is_valid():
         try:
-            made = configs.copy(_caller(request), row, form.cleaned_data["name"])
+            made = configs.copy(caller_on(request), row, form.cleaned_data["name"])
         except Refusal as refusal:
             _refuse(form, refusal)
         else:
@@ -140,7 +136,7 @@ def copy(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
 @never_cache
 def delete(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
     """Ask once, and delete."""
-    row, caller = get_object_or_404(_configs(team), pk=config_id), _caller(request)
+    row, caller = get_object_or_404(_configs(team), pk=config_id), caller_on(request)
     _require_hand_on(caller, row)
     if request.method == "POST":
         configs.remove(caller, row)
@@ -154,7 +150,7 @@ def delete(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
 def activate(request: HttpRequest, *, team: Team, config_id: int) -> HttpResponse:
     """Let the person's forms begin with it."""
     row = get_object_or_404(_configs(team), pk=config_id)
-    configs.activate(_caller(request), row)
+    configs.activate(caller_on(request), row)
     messages.success(request, _("New jobs begin with %(name)s now.") % {"name": row.name})
     return redirect("jobs:config", team.slug, row.pk)
 

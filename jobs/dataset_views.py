@@ -12,11 +12,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import thumbnails
 from jobs.forms.datasets import DatasetForm, UploadForm
@@ -30,16 +29,12 @@ def _datasets(team: Team) -> QuerySet[Dataset]:
     return team.datasets.filter(removed_at=None).select_related("created_by").prefetch_related("versions")
 
 
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
-
-
 @team_view(Right.READ)
 @require_GET
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The team's datasets with their newest versions."""
-    context = {"team": team, "datasets": _datasets(team), "may_add": _caller(request).may(Right.DATASETS)}
+    context = {"team": team, "datasets": _datasets(team), "may_add": caller_on(request).may(Right.DATASETS)}
     return render(request, "jobs/datasets.html", context)
 
 
@@ -49,7 +44,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Make a dataset from files or a zip."""
     form = DatasetForm(request.POST or None, request.FILES or None)
-    caller = _caller(request)
+    caller = caller_on(request)
 
     def keep() -> DatasetVersion:
         given = form.cleaned_data
@@ -71,7 +66,7 @@ def add(request: HttpRequest, *, team: Team, dataset_id: int) -> HttpResponse:
     dataset = get_object_or_404(_datasets(team), pk=dataset_id)
     form = UploadForm(request.POST or None, request.FILES or None)
     newest = dataset.versions.first()
-    version = _kept(form, lambda: datasets.add_version(_caller(request), dataset, files=form.incoming()))
+    version = _kept(form, lambda: datasets.add_version(caller_on(request), dataset, files=form.incoming()))
     if version is None:
         return render(request, "jobs/dataset_add.html", {"team": team, "form": form, "dataset": dataset, "newest": newest})
     if version == newest:
@@ -84,7 +79,7 @@ def add(request: HttpRequest, *, team: Team, dataset_id: int) -> HttpResponse:
 
 def _warn(request: HttpRequest) -> None:
     """Say of which quota of storage little is left."""
-    for warning in storage_quotas.warnings(_caller(request)):
+    for warning in storage_quotas.warnings(caller_on(request)):
         messages.warning(request, format_html('<span lang="en">{}</span>', warning))
 
 
@@ -111,7 +106,7 @@ def detail(request: HttpRequest, *, team: Team, dataset_id: int) -> HttpResponse
     if version is None:
         raise Http404("No such version.")
     page = Paginator(version.files.select_related("blob"), PAGE_SIZE).get_page(request.GET.get("page"))
-    caller = _caller(request)
+    caller = caller_on(request)
     context = {
         "team": team,
         "dataset": dataset,

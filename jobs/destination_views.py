@@ -11,18 +11,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import credentials
-from accounts.callers import Caller
 from accounts.errors import InvalidInput, Refusal
 from accounts.forms import in_words, refuse
 from accounts.models import CredentialKind, Team
-from accounts.pages import confirmed, team_view
+from accounts.pages import caller_on, confirmed, team_view
 from accounts.roles import Right
 from jobs.forms.destinations import BucketForm, StorageForm
 from jobs.services import addresses, buckets, provider, provider_settings
-
-
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
 
 
 @team_view(Right.MANAGE)
@@ -76,7 +71,7 @@ def bucket_test(request: HttpRequest, *, team: Team) -> HttpResponse:
 def bucket_remove(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask once, and send no more results there."""
     if request.method == "POST":
-        provider_settings.save(_caller(request), {"s3_delivery": {}})
+        provider_settings.save(caller_on(request), {"s3_delivery": {}})
         messages.success(request, _("The bucket was removed."))
         return redirect("jobs:results_settings", team.slug)
     return render(request, "jobs/bucket_remove.html", {"team": team, "bucket": provider.settings_of(team).s3_delivery})
@@ -85,7 +80,7 @@ def bucket_remove(request: HttpRequest, *, team: Team) -> HttpResponse:
 def _saved(request: HttpRequest, form: forms.Form, given: dict[str, Any]) -> bool:
     """Save settings, or put what is wrong with them at its field."""
     try:
-        provider_settings.save(_caller(request), given)
+        provider_settings.save(caller_on(request), given)
     except InvalidInput as refusal:
         plain = InvalidInput(refusal.detail.replace("s3_delivery.", ""), hint=refusal.hint, field=refusal.field)
         refuse(form, plain, {f"s3_delivery.{name}": name for name in form.fields})
@@ -95,7 +90,7 @@ def _saved(request: HttpRequest, form: forms.Form, given: dict[str, Any]) -> boo
 
 def _tell(request: HttpRequest) -> None:
     try:
-        found = buckets.test(_caller(request), {})
+        found = buckets.test(caller_on(request), {})
     except Refusal as refusal:
         messages.error(request, in_words(refusal))
         return

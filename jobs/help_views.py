@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from billing import pricebook
 from billing.estimates import FEWEST_RUNS
@@ -60,7 +60,7 @@ def prices(request: HttpRequest, *, team: Team) -> HttpResponse:
         "coming": pricebook.coming(after=now),
         "typical_costs": submit_page.typical_costs(),
         "fewest_runs": FEWEST_RUNS,
-        "may_submit": request.caller.may(Right.SUBMIT),  # type: ignore[attr-defined]
+        "may_submit": caller_on(request).may(Right.SUBMIT),
     }
     return render(request, "jobs/prices.html", context)
 

@@ -13,11 +13,10 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import in_words, refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs.forms.queue import PriorityForm, QueueModeForm, QueueNumbersForm, StartForm
 from jobs.models import Job
@@ -33,10 +32,6 @@ SAID = {
     QueueMode.DRAINING: gettext_lazy("The team's queue is drained: what waits still goes, and nothing new is taken."),
     QueueMode.RUNNING: gettext_lazy("The team's queue runs again."),
 }
-
-
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
 
 
 def _job(team: Team, job_id: str) -> Job:
@@ -57,7 +52,7 @@ def mode(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Pause, drain or resume the team's queue (the button that is pressed says which)."""
     form = QueueModeForm(request.POST)
     if form.is_valid():
-        _tried(request, lambda: queue_modes.set_team(_caller(request), **form.cleaned_data), str(SAID[form.cleaned_data["mode"]]))
+        _tried(request, lambda: queue_modes.set_team(caller_on(request), **form.cleaned_data), str(SAID[form.cleaned_data["mode"]]))
     else:
         messages.error(request, _("The reason is too long."))
     return redirect("jobs:queue", team.slug)
@@ -71,7 +66,7 @@ def priority(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     if form.is_valid():
         _tried(
             request,
-            lambda: queue_changes.set_priority(job, by=_caller(request), priority=form.cleaned_data["priority"]),
+            lambda: queue_changes.set_priority(job, by=caller_on(request), priority=form.cleaned_data["priority"]),
             _("The priority was changed."),
         )
     else:
@@ -86,7 +81,7 @@ def numbers(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = QueueNumbersForm(request.POST)
     if form.is_valid():
         try:
-            queue_changes.set_numbers(_caller(request), form.cleaned_data)
+            queue_changes.set_numbers(caller_on(request), form.cleaned_data)
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -101,13 +96,13 @@ def numbers(request: HttpRequest, *, team: Team) -> HttpResponse:
 def start(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Say when a job that waits may start at the earliest, in the team's time zone, or that it goes when its turn comes."""
     job = _job(team, job_id)
-    cancelling.require_hand_on(job, _caller(request))
+    cancelling.require_hand_on(job, caller_on(request))
     with timezone.override(team.time_zone):
         form = StartForm(request.POST or None, initial={"not_before": job.not_before})
         if request.method == "POST" and form.is_valid():
             wanted = None if "remove" in request.POST else form.cleaned_data["not_before"]
             try:
-                job = queue_changes.set_not_before(job, caller=_caller(request), not_before=wanted)
+                job = queue_changes.set_not_before(job, caller=caller_on(request), not_before=wanted)
             except Refusal as refusal:
                 refuse(form, refusal)
             else:
@@ -119,7 +114,7 @@ def start(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
 
 
 def _page(request: HttpRequest, team: Team, form: QueueNumbersForm) -> HttpResponse:
-    now, caller, rules = timezone.now(), _caller(request), queue_rules.read()
+    now, caller, rules = timezone.now(), caller_on(request), queue_rules.read()
     standings = queue_places.of_team(team, now=now)
     page = Paginator(list(standings), PAGE_SIZE).get_page(request.GET.get("page"))
     jobs = team.jobs.select_related("submitted_by", "trainer").in_bulk(list(page))

@@ -9,11 +9,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.callers import Caller
 from accounts.errors import NotFound, Refusal
 from accounts.forms import refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import quotas_page
 from jobs.forms.quotas import ChangeQuotaForm, QuotaForm
@@ -22,10 +21,6 @@ from jobs.services import quota_changes, quota_standings
 from jobs.services.quota_changes import Quota
 
 FIELDS = {"quota_type": "kind", "limit_value": "limit"}
-
-
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
 
 
 def _quota(team: Team, quota_id: int) -> Quota:
@@ -44,7 +39,7 @@ def _quota(team: Team, quota_id: int) -> Quota:
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """How one stands oneself, and for owners every quota."""
-    now, caller = timezone.now(), _caller(request)
+    now, caller = timezone.now(), caller_on(request)
     mine, _reasons = quota_standings.with_money(team=team, user=caller.user, role=caller.role, now=now)
     context: dict[str, object] = {"team": team, "mine": mine}
     if caller.may(Right.MANAGE):
@@ -62,7 +57,7 @@ def new(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = QuotaForm(request.POST or None, team=team)
     if form.is_valid():
         try:
-            quota_changes.put(_caller(request), **form.asked())
+            quota_changes.put(caller_on(request), **form.asked())
         except Refusal as refusal:
             refuse(form, refusal, FIELDS)
         else:
@@ -78,7 +73,7 @@ def change(request: HttpRequest, *, team: Team, quota_id: int) -> HttpResponse:
     """Let a quota allow more or less, or take it away (the button that is pressed says which)."""
     quota = _quota(team, quota_id)
     if request.method == "POST" and "remove" in request.POST:
-        quota_changes.remove(_caller(request), quota)
+        quota_changes.remove(caller_on(request), quota)
         messages.success(request, _("The quota was removed."))
         return redirect("jobs:quotas", team.slug)
     form = ChangeQuotaForm(request.POST or None, quota=quota)
@@ -90,7 +85,7 @@ def change(request: HttpRequest, *, team: Team, quota_id: int) -> HttpResponse:
 
 def _changed(request: HttpRequest, form: forms.Form, quota: Quota) -> bool:
     try:
-        quota_changes.change(_caller(request), quota, **form.asked())  # type: ignore[attr-defined]
+        quota_changes.change(caller_on(request), quota, **form.asked())  # type: ignore[attr-defined]
     except Refusal as refusal:
         refuse(form, refusal, FIELDS)
         return False
@@ -101,6 +96,6 @@ def _changed(request: HttpRequest, form: forms.Form, quota: Quota) -> bool:
 @require_POST
 def suggested(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Set the quotas that a team may well begin with."""
-    quota_changes.add_suggested(_caller(request))
+    quota_changes.add_suggested(caller_on(request))
     messages.success(request, _("The suggested quotas are set. Change them as you like."))
     return redirect("jobs:quotas", team.slug)

@@ -14,11 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from accounts import streaming
-from accounts.callers import Caller
 from accounts.errors import InvalidInput
 from accounts.forms import in_words
 from accounts.models import Team, User
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import charts, questions, report_files, reports, spans
 from jobs.questions import BY_PEOPLE, Question
@@ -86,7 +85,7 @@ def export(request: HttpRequest, *, team: Team, by: str) -> HttpResponseBase:
     """A report as CSV, or with `job` the chargeback: a row for each job."""
     if by not in (*By.values, CHARGEBACK):
         raise Http404("There is no such report.")
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     question = questions.of(caller, request.GET, now=timezone.now())
     pieces = report_files.pieces(question, by)
     return streaming.download(request, pieces, name=report_files.name_of(question, by), content_type=report_files.CONTENT_TYPE)
@@ -94,7 +93,7 @@ def export(request: HttpRequest, *, team: Team, by: str) -> HttpResponseBase:
 
 def _asked(request: HttpRequest) -> tuple[Question, str]:
     """The question of the address; this month's and what was wrong where it cannot be read."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     now = timezone.now()
     try:
         return questions.of(caller, request.GET, now=now), ""

@@ -8,10 +8,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts.callers import Caller
 from accounts.errors import NotPermitted
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import results_page
 from jobs.permissions import sees_details
@@ -20,16 +19,12 @@ from jobs.services import deliveries
 PAGE_SIZE = 20
 
 
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
-
-
 @team_view(Right.READ)
 @require_GET
 @never_cache
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The results of the team's finished jobs, newest first."""
-    caller = _caller(request)
+    caller = caller_on(request)
     page = Paginator(results_page.results_of(team), PAGE_SIZE).get_page(request.GET.get("page"))
     context = {"team": team, "page": page, "rows": [results_page.shown(delivery, caller) for delivery in page]}
     return render(request, "jobs/results.html", {**context, "may_submit": caller.may(Right.SUBMIT)})
@@ -40,7 +35,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 def check(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Have the bucket or the repository of a job looked at again."""
     job = get_object_or_404(team.jobs.visible().select_related("team"), job_id=job_id)
-    caller = _caller(request)
+    caller = caller_on(request)
     if not sees_details(caller, job):
         raise NotPermitted("In this team, configs, logs and files are shown to who submitted the job, to leads and to owners.")
     try:

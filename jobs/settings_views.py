@@ -10,21 +10,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import credentials
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import TeamNameForm, refuse
 from accounts.models import CredentialKind, Team, User
-from accounts.pages import confirmed, team_view
+from accounts.pages import caller_on, confirmed, team_view
 from accounts.roles import Right
 from jobs.forms.settings import NetworkForm, SecretForm
 from jobs.services import closing, hub, provider, provider_settings
 
 # The kinds that are one secret and nothing else.
 SAVED_HERE = {"replicate": CredentialKind.REPLICATE, "huggingface": CredentialKind.HUGGINGFACE}
-
-
-def _caller(request: HttpRequest) -> Caller:
-    return request.caller  # type: ignore[attr-defined]
 
 
 @team_view(Right.MANAGE)
@@ -36,7 +31,7 @@ def team_archive(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = TeamNameForm(request.POST or None)
     if form.is_valid():
         try:
-            closing.archive(_caller(request), name=form.cleaned_data["name"])
+            closing.archive(caller_on(request), name=form.cleaned_data["name"])
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -77,7 +72,7 @@ def credential_save(request: HttpRequest, *, team: Team, kind: str) -> HttpRespo
 @require_POST
 def credential_validate(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask Replicate about the token that the team's jobs would use now."""
-    tell(request, provider.validate_teams(_caller(request)))
+    tell(request, provider.validate_teams(caller_on(request)))
     return redirect("jobs:credentials", team.slug)
 
 
@@ -85,7 +80,7 @@ def credential_validate(request: HttpRequest, *, team: Team) -> HttpResponse:
 @require_POST
 def hub_validate(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask the Hub about the token that a job would push with now."""
-    tell_of_hub(request, hub.validate(_caller(request)))
+    tell_of_hub(request, hub.validate(caller_on(request)))
     return redirect("jobs:results_settings" if "results" in request.POST else "jobs:credentials", team.slug)
 
 
@@ -97,7 +92,7 @@ def credential_remove(request: HttpRequest, *, team: Team, credential_id: int) -
     """Ask once, and offer the credential no more."""
     credential = get_object_or_404(team.credentials.in_use().filter(user=None), pk=credential_id)
     if request.method == "POST":
-        caller = _caller(request)
+        caller = caller_on(request)
         credentials.remove(credential, by=caller.user, caller=caller)
         messages.success(request, _("The credential was removed."))
         return redirect("jobs:credentials", team.slug)
@@ -114,7 +109,7 @@ def network(request: HttpRequest, *, team: Team) -> HttpResponse:
     form = NetworkForm.of(provider.settings_of(team), request.POST or None)
     if form.is_valid():
         try:
-            provider_settings.save(_caller(request), form.asked())
+            provider_settings.save(caller_on(request), form.asked())
         except Refusal as refusal:
             refuse(form, refusal)
         else:
@@ -134,7 +129,7 @@ def network(request: HttpRequest, *, team: Team) -> HttpResponse:
 @require_POST
 def network_try(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask Replicate whose token it is, by the settings as they are saved."""
-    tell(request, provider.validate(_caller(request)))
+    tell(request, provider.validate(caller_on(request)))
     return redirect("jobs:network", team.slug)
 
 
@@ -144,7 +139,7 @@ def saving_page(request: HttpRequest, team: Team, kind: str, *, user: User | Non
         raise Http404("No such kind of credential.")
     form = SecretForm(request.POST or None)
     if form.is_valid():
-        caller, secret = _caller(request), form.cleaned_data["secret"]
+        caller, secret = caller_on(request), form.cleaned_data["secret"]
         try:
             if SAVED_HERE[kind] == CredentialKind.REPLICATE:
                 tell(request, provider.save_token(caller, secret, user=user))

@@ -15,7 +15,7 @@ from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import submit_page
 from jobs.forms.submit import SubmitForm
@@ -36,7 +36,7 @@ def new(request: HttpRequest, *, team: Team) -> HttpResponse:
 
 
 def _new(request: HttpRequest, team: Team) -> HttpResponse:
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     needs_consent = consent.is_missing(team)
     if request.method == "GET":
         form, checked = _fresh(request, caller)

@@ -17,11 +17,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import streaming
-from accounts.callers import Caller
 from accounts.errors import NotPermitted, Refusal
 from accounts.forms import refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs import costs, downloads, job_page, log_page, quotas_page, submit_page
 from jobs.forms.job import RetryForm, StopTimeForm
@@ -49,7 +48,7 @@ def _job(team: Team, job_id: str) -> Job:
 def index(request: HttpRequest, *, team: Team) -> HttpResponse:
     """The team's jobs, newest first. Asked by htmx it answers the rows alone, or 204 while nothing has changed."""
     now = timezone.now()
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     form = JobFilter(request.GET, team=team, user=caller.user)
     jobs = form.of(team.jobs.visible()).select_related("submitted_by", "trainer", "hold", "price_line", "progress", "upload_progress")
     page = Paginator(jobs, PAGE_SIZE).get_page(request.GET.get("page"))
@@ -78,7 +77,7 @@ def index(request: HttpRequest, *, team: Team) -> HttpResponse:
 @require_POST
 def sync(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Ask the provider now about the team's jobs, and for runs that were started elsewhere."""
-    said = syncing.sync(request.caller)  # type: ignore[attr-defined]
+    said = syncing.sync(caller_on(request))
     messages.success(request, format_html('<span lang="en">{}</span>', said.message))
     return redirect("jobs:list", team.slug)
 
@@ -91,7 +90,7 @@ def detail(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     now = timezone.now()
     job = _job(team, job_id)
     watching.note(job, now=now)
-    context = job_page.record(job, request.caller, now=now)  # type: ignore[attr-defined]
+    context = job_page.record(job, caller_on(request), now=now)
     parts = job_page.parts_of(context, request)
     context |= {"parts": parts, "seen": _seen(parts)}
     if context["sees_details"]:
@@ -107,7 +106,7 @@ def live(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     now = timezone.now()
     job = _job(team, job_id)
     watching.note(job, now=now)
-    context = job_page.record(job, request.caller, now=now)  # type: ignore[attr-defined]
+    context = job_page.record(job, caller_on(request), now=now)
     parts = job_page.parts_of(context, request)
     known = request.GET.get("seen", "").split(".")
     changed = [part for part in parts.values() if job_page.digest(part) not in known]
@@ -158,10 +157,10 @@ def cancel(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Ask once, say what will be paid, and cancel."""
     now = timezone.now()
     job = _job(team, job_id)
-    cancelling.require_hand_on(job, request.caller)  # type: ignore[attr-defined]
+    cancelling.require_hand_on(job, caller_on(request))
     if request.method == "POST":
         try:
-            job = cancelling.cancel(job, caller=request.caller)  # type: ignore[attr-defined]
+            job = cancelling.cancel(job, caller=caller_on(request))
         except cancelling.InvalidJobState:
             messages.error(request, _("This job is already over, so there is nothing to cancel."))
         else:
@@ -176,16 +175,16 @@ def cancel(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
 def delete(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Ask once, say what stays, and take the job out of the lists."""
     job = _job(team, job_id)
-    cancelling.require_hand_on(job, request.caller)  # type: ignore[attr-defined]
+    cancelling.require_hand_on(job, caller_on(request))
     if request.method == "POST":
         try:
-            cancelling.hide(job, caller=request.caller)  # type: ignore[attr-defined]
+            cancelling.hide(job, caller=caller_on(request))
         except cancelling.InvalidJobState:
             messages.error(request, _("This job goes on. Cancel it before you delete it."))
             return redirect("jobs:detail", team.slug, job.job_id)
         messages.success(request, _("The job was deleted."))
         return redirect("jobs:list", team.slug)
-    return render(request, "jobs/delete.html", {"team": team, "job": job, "may_delete": may_delete(request.caller, job)})  # type: ignore[attr-defined]
+    return render(request, "jobs/delete.html", {"team": team, "job": job, "may_delete": may_delete(caller_on(request), job)})
 
 
 @team_view(Right.CANCEL_OWN)
@@ -194,7 +193,7 @@ def delete(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
 def cancel_several(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Choose among the jobs that pass the list's filters and are not over; then say what will be paid in all, and cancel them."""
     now = timezone.now()
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     chosen = (request.POST if request.method == "POST" else request.GET).getlist("job")[:MOST_CANCELLED]
     form = JobFilter(request.GET, team=team, user=caller.user)
     offered = team.jobs.visible().filter(job_id__in=chosen) if chosen else form.of(team.jobs.visible())
@@ -224,7 +223,7 @@ def cancel_several(request: HttpRequest, *, team: Team) -> HttpResponse:
 @never_cache
 def stop_time(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Show when the job is stopped, and move that to any moment up to its ceiling; the buttons of the job's page send here, too."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     job = _job(team, job_id)
     cancelling.require_hand_on(job, caller)
     with timezone.override(team.time_zone):
@@ -248,7 +247,7 @@ def stop_time(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
 @never_cache
 def retry(request: HttpRequest, *, team: Team, job_id: str) -> HttpResponse:
     """Ask once, say what it can cost, and run a failed or cancelled job again as it was."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     job = _job(team, job_id)
     _require_details(request, job)
     retrying.require_retryable(job, caller)
@@ -302,5 +301,5 @@ def file(request: HttpRequest, *, team: str, signed: str, name: str) -> HttpResp
 
 
 def _require_details(request: HttpRequest, job: Job) -> None:
-    if not sees_details(request.caller, job):  # type: ignore[attr-defined]
+    if not sees_details(caller_on(request), job):
         raise NotPermitted("In this team, configs, logs and files are shown to who submitted the job, to leads and to owners.")

@@ -6,6 +6,7 @@ from django.test import Client
 
 from accounts.models import Membership, User
 from tests.factories import make_token
+from tests.signing_in import sign_in
 
 
 class Calls:
@@ -19,9 +20,10 @@ class Calls:
         headers = {"Authorization": f"Bearer {self.key(by, scopes)}"} if by else {}
         return self._send(Client(headers=headers), method, path, body, query)
 
-    def by_cookie(self, user: User, method: str, path: str, body: Any = None, **query: str) -> Any:
+    def by_cookie(self, user: User, method: str, path: str, body: Any = None, *, seconds_ago: int = 0, **query: str) -> Any:
+        """Call from a browser in which somebody signed in so long ago."""
         client = Client()
-        client.force_login(user)
+        sign_in(client, user, seconds_ago=seconds_ago)
         return self._send(client, method, path, body, query)
 
     def key(self, by: Membership | str, scopes: list[str] | None = None) -> str:

@@ -12,11 +12,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts.callers import Caller
 from accounts.errors import NotPermitted, Refusal
 from accounts.forms import in_words
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from webhooks import inbox, releasing, replaying
 from webhooks.forms import InboxFilter
@@ -55,7 +54,7 @@ def detail(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpRespons
 @require_POST
 def replay(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Apply again, or let go, what is ticked; or apply again everything that passes the filter in the address."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     which, ticked = request.POST.get("which", ""), inbox.of_keys(team, request.POST.getlist("delivery"))
     if which == "release":
         released = releasing.release_all(caller, ticked)
@@ -74,7 +73,7 @@ def replay(request: HttpRequest, *, team: Team) -> HttpResponse:
 @require_POST
 def replay_one(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpResponse:
     """Apply one again now, and say how it went."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     delivery = _of_team(team, delivery_id)
     try:
         delivery = replaying.replay_one(caller, delivery)
@@ -94,7 +93,7 @@ def replay_one(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpRes
 @require_POST
 def release(request: HttpRequest, *, team: Team, delivery_id: int) -> HttpResponse:
     """Let one go, and put its address or network on the list if that is what was pressed."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     delivery = _of_team(team, delivery_id)
     allow = request.POST.get("network", "").strip() if "allow" in request.POST else ""
     try:

@@ -9,11 +9,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import in_words, refuse
 from accounts.models import Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from jobs.services import provider, provider_settings
 from webhooks import range_files, ranges
@@ -69,7 +68,7 @@ def _chosen(request: HttpRequest, team: Team) -> HttpResponse:
 
 
 def _saved(request: HttpRequest, form: RegionsForm, proposed: list[str]) -> bool:
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     try:
         provider_settings.save(caller, {"webhook_allowed_ips": proposed})
     except Refusal as refusal:

@@ -17,7 +17,7 @@ from accounts.callers import Caller
 from accounts.errors import Refusal
 from accounts.forms import refuse
 from accounts.models import CredentialKind, Team
-from accounts.pages import team_view
+from accounts.pages import caller_on, team_view
 from accounts.roles import Right
 from billing import pricebook, prices
 from jobs.models.catalogue import AddressMode
@@ -38,7 +38,7 @@ PAGE_TIMEOUT_SECONDS = 15.0
 @never_cache
 def page(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Show and save; the button beside the list of addresses only fills it in."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     own = provider.settings_of(team)
     data = _with_ranges(request.POST) if "add_ranges" in request.POST else request.POST
     form = WebhookSettingsForm.of(own, data or None)
@@ -60,7 +60,7 @@ def page(request: HttpRequest, *, team: Team) -> HttpResponse:
 @require_POST
 def run_test(request: HttpRequest, *, team: Team) -> HttpResponse:
     """Test the address as it is saved, from here or from the provider, and say line by line how it went."""
-    caller: Caller = request.caller  # type: ignore[attr-defined]
+    caller = caller_on(request)
     try:
         test = external_check.check if "outside" in request.POST else testing.probe
         outcome = test(caller, timeout_seconds=PAGE_TIMEOUT_SECONDS)

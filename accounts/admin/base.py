@@ -3,6 +3,9 @@
 from typing import Any, cast
 
 from django import forms
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 from django.shortcuts import redirect
@@ -32,6 +35,16 @@ class StaffAdmin(ModelAdmin):
     def has_act_permission(self, request, obj=None):
         """What actions ask for: `@admin.action(permissions=["act"])`."""
         return request.user.is_active and request.user.is_superuser
+
+    def response_action(self, request, queryset):
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.model._meta.pk.to_python(chosen)
+        except ValidationError:
+            # Nobody chose this in the list: somebody wrote the form themselves.
+            self.message_user(request, _("Choose rows of the list."), messages.ERROR)
+            return None
+        return super().response_action(request, queryset)
 
 
 class ReadOnlyAdmin(StaffAdmin):

@@ -3,13 +3,34 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db import transaction
+from django.shortcuts import redirect
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts import audit, emails
+from accounts import audit, confirmation, emails, users
 from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin
 from accounts.callers import address_of
+from accounts.errors import Refusal
+from accounts.forms import refuse
 from accounts.models import Letter, User
+
+
+class PersonForm(UserChangeForm):
+    """A person as they are changed: never so that a team is left without an owner, or the platform without an administrator."""
+
+    def clean(self):
+        said = super().clean()
+        kept = User.objects.select_for_update(no_key=True).get(pk=self.instance.pk)
+        # Whoever may not change a right is not asked for it.
+        taken = {name for name in ("is_active", "is_staff", "is_superuser") if getattr(kept, name) and not said.get(name, True)}
+        if taken:
+            try:
+                users.require_dispensable(kept, is_leaving="is_active" in taken)
+            except Refusal as refusal:
+                refuse(self, refusal)
+        return said
 
 
 @admin.register(User)
@@ -17,7 +38,7 @@ class UserAdmin(DjangoUserAdmin, AuditedAdmin):
     """People. Whoever leaves is made inactive, since jobs and audit lines name them."""
 
     audited_as = "user"
-    form = UserChangeForm
+    form = PersonForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "display_name", "is_active", "is_staff", "last_login")
@@ -52,6 +73,12 @@ class UserAdmin(DjangoUserAdmin, AuditedAdmin):
             if "email" in form.changed_data:
                 # Staff say whose it is; the former one opens nothing any more.
                 emails.vouch(obj)
+
+    @method_decorator(sensitive_post_parameters())
+    def user_change_password(self, request, id, form_url=""):
+        if not confirmation.is_recent(request):
+            return redirect(confirmation.address(request))
+        return super().user_change_password(request, id, form_url)
 
     def log_change(self, request, obj, message):
         # Django changes a password past save_model, and says so only here.

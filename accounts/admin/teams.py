@@ -1,5 +1,6 @@
 """Teams with their members, invites, former names and rules, and the organization that they are of."""
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -8,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from unfold.admin import TabularInline
 
-from accounts import audit, teams
+from accounts import members, teams
 from accounts.admin.base import AuditedAdmin, ReadOnlyAdmin, ReasonForm, staff_caller
 from accounts.callers import address_of
 from accounts.errors import InvalidInput
@@ -17,19 +18,32 @@ from accounts.models import FormerSlug, Invite, Membership, Organization, Resour
 from accounts.roles import Role
 
 
+class MembershipForm(forms.ModelForm):
+    """A member's role, and of a new one also who it is: one person does not become another."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if self.instance.pk:
+            self.fields["user"].disabled = True
+
+
 class MembershipFormSet(BaseInlineFormSet):
     """The members of one team, of whom one at least owns it."""
 
     def clean(self):
         super().clean()
+        if self.instance.pk:
+            # Until the page is saved nobody shuts out, or takes out, one of the owners that it counts on.
+            Team.objects.select_for_update(no_key=True).get(pk=self.instance.pk)
         kept = [form.cleaned_data for form in self.forms if form.is_valid() and form not in self.deleted_forms]
-        has_owner = any(said.get("role") == Role.OWNER and said.get("user") and said["user"].is_active for said in kept)
-        if not has_owner and not self.instance.archived_at:
+        owners = [said["user"].pk for said in kept if said.get("role") == Role.OWNER and said.get("user")]
+        if not User.objects.filter(pk__in=owners, is_active=True).exists() and not self.instance.archived_at:
             raise ValidationError(_("A team needs an owner who can sign in."))
 
 
 class MembershipInline(TabularInline):
     model = Membership
+    form = MembershipForm
     formset = MembershipFormSet
     extra = 0
     autocomplete_fields = ("user",)
@@ -79,25 +93,17 @@ class TeamAdmin(AuditedAdmin):
         return obj
 
     def save_formset(self, request, form, formset, change):
-        team = form.instance
+        """Members come, change and go with all that hangs on it, and whoever becomes an owner ahead of whoever is none any more."""
+        formset.save(commit=False)
+        staff = staff_caller(request, form.instance)
         with transaction.atomic():
-            before = self._roles(team)
-            super().save_formset(request, form, formset, change)
-            after = self._roles(team)
-            for user in sorted({user for user, _role in before.items() ^ after.items()}, key=lambda user: user.pk):
-                audit.record(
-                    team=team,
-                    event_type="user.level.changed",
-                    action=f"Changed the role of {user.username} in the administration",
-                    caller=staff_caller(request, team),
-                    target_type="user",
-                    target_id=str(user.pk),
-                    before={"role": before.get(user)},
-                    after={"role": after.get(user)},
-                )
-
-    def _roles(self, team: Team) -> dict[User, str]:
-        return {membership.user: membership.role for membership in team.memberships.select_related("user")}
+            before = {membership.pk: membership for membership in form.instance.memberships.select_related("team", "user")}
+            for new in formset.new_objects:
+                members.put_in(staff, new.user, role=new.role)
+            for changed, _fields in sorted(formset.changed_objects, key=lambda pair: pair[0].role != Role.OWNER):
+                members.give(staff, before[changed.pk], role=changed.role)
+            for gone in formset.deleted_objects:
+                members.take_out(staff, before[gone.pk], action=f"Removed {gone.user.username} in the administration")
 
 
 @admin.register(Membership)

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.middleware.csrf import get_token
 from django.views.decorators.debug import sensitive_variables
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import SAFE_METHODS, AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -45,14 +45,14 @@ class Entrance(APIView):
 
 
 class OwnAccount(APIView):
-    """What is a person's own: for the person who is signed in, and not for a team's token."""
+    """What is a person's own: for the person who is signed in. A team's token may read it, as it may ask who it is."""
 
     authentication_classes = [TokenAuthentication, PersonAuthentication]
     permission_classes = [IsPerson]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if getattr(request.auth, "token", None) is not None:
+        if request.method not in SAFE_METHODS and getattr(request.auth, "token", None) is not None:
             raise NotPermitted("A team's token does not change its maker's account.", hint="Sign in to the portal.")
 
 

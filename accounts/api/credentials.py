@@ -16,7 +16,7 @@ from accounts.callers import Caller
 from accounts.errors import NotFound, Refusal
 from accounts.models import Credential, CredentialKind, CredentialQuerySet, User
 from accounts.oversight import UserNotFound
-from accounts.permissions import IsCaller, needs
+from accounts.permissions import IsCaller, IsConfirmed, needs
 from accounts.roles import Right
 
 PROVIDERS = [CredentialKind.REPLICATE.value, CredentialKind.HUGGINGFACE.value, CredentialKind.S3.value]
@@ -25,7 +25,7 @@ PROVIDERS = [CredentialKind.REPLICATE.value, CredentialKind.HUGGINGFACE.value, C
 class OfMembers(APIView):
     """Whoever manages the team looks after its members' credentials."""
 
-    permission_classes = [needs(Right.MANAGE, permission="admin.users")]
+    permission_classes: list[type[BasePermission]] = [needs(Right.MANAGE, permission="admin.users"), IsConfirmed]
 
     def person(self, request: Request, user_id: str = "") -> User:
         """The member with this id. Raises UserNotFound."""
@@ -39,7 +39,7 @@ class OfOneself(OfMembers):
     """The caller's own."""
 
     def get_permissions(self) -> list[BasePermission]:
-        return [IsCaller()] if self.request.method == "GET" else [needs(Right.TOKENS_OWN, permission="api.keys.own")()]
+        return [IsCaller()] if self.request.method == "GET" else [needs(Right.TOKENS_OWN, permission="api.keys.own")(), IsConfirmed()]
 
     def person(self, request: Request, user_id: str = "") -> User:
         return caller_in(request).user
@@ -59,7 +59,7 @@ class MemberCredentials(OfMembers):
         person = self.person(request, user_id)
         kind = one_of(given, "provider", PROVIDERS)
         value = secret(given, "value")
-        if problem := credentials.problem_with_secret(kind, value):
+        if problem := credentials.problem_with_pair(value) if kind == CredentialKind.S3 else credentials.problem_with_secret(kind, value):
             raise Refusal(problem, field="value")
         saved = credentials.save(
             team=caller.team,
@@ -126,6 +126,8 @@ class MemberStale(OfMembers):
 
 
 class CheckStale(OfMembers):
+    permission_classes = [needs(Right.MANAGE, permission="admin.users")]
+
     def post(self, request: Request) -> Response:
         """The same for all members: who has how many."""
         caller, now, days = caller_in(request), timezone.now(), _days(request)

@@ -18,7 +18,7 @@ from accounts.authentication import PersonAuthentication, TokenAuthentication, o
 from accounts.errors import InvalidInput, NotFound, Refusal
 from accounts.models import Membership, Organization, Team
 from accounts.oversight import Overseer, UserNotFound
-from accounts.permissions import IsPerson
+from accounts.permissions import IsConfirmed, IsPerson
 from accounts.roles import Right
 
 SLUG = re.compile(r"[a-z0-9-]{1,50}")
@@ -138,12 +138,14 @@ class TeamDetail(TeamView):
         return Response({"team": shown_team(self.team(request, team))})
 
     def patch(self, request: Request, org: str, team: str) -> Response:
-        """Change `name` and `description`; `is_active` false suspends the team, which is for the platform's staff."""
+        """Change `name` and `description`; `is_active` false (and a `reason`) suspends the team, which is for the platform's staff."""
         given, overseer = fields_of(request), overseer_in(request)
         overseer.require(Right.MANAGE, permission="team.edit")
         found = self.team(request, team)
         only_empty(given, "settings", NO_SETTINGS)
-        asked = _texts(given) | ({"is_active": flag(given, "is_active")} if given.get("is_active") is not None else {})
+        asked = _texts(given)
+        if given.get("is_active") is not None:
+            asked |= {"is_active": flag(given, "is_active"), "reason": text(given, "reason", most=500)}
         return Response({"team": shown_team(organization.change_team(overseer, found, asked))})
 
     def delete(self, request: Request, org: str, team: str) -> Response:
@@ -156,6 +158,8 @@ class TeamDetail(TeamView):
 
 
 class TeamMembers(TeamView):
+    permission_classes = [IsPerson, IsConfirmed]
+
     def get(self, request: Request, org: str, team: str) -> Response:
         """Who is in the team, and with which role."""
         found = self.team(request, team)
@@ -168,12 +172,14 @@ class TeamMembers(TeamView):
         overseer.require(Right.MANAGE, permission="team.manage.members")
         acting = overseer.acting_in(self.team(request, team))
         acting.require(Right.MANAGE, permission="team.manage.members")
-        level = _level(given)
+        level = _level({"role": "member"} | {name: value for name, value in given.items() if value is not None})
         added = members.add(acting, email=_address(given, overseer), role=level.role)
         return Response({"success": True, "message": f"{added.user.username} is in the team {acting.team} now, as {level.name}."})
 
 
 class TeamMember(TeamView):
+    permission_classes = [IsPerson, IsConfirmed]
+
     def patch(self, request: Request, org: str, team: str, user_id: str) -> Response:
         """Give a member another role."""
         acting, membership = self._found(request, team, user_id)
@@ -214,7 +220,7 @@ def _texts(given: dict[str, Any]) -> dict[str, Any]:
 
 def _level(given: dict[str, Any]) -> levels.Level:
     try:
-        return levels.named(given.get("role") or "member", field="role")
+        return levels.named(given.get("role"), field="role")
     except NotFound as unknown:
         raise InvalidInput(unknown.detail, field="role") from None
 

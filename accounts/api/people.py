@@ -16,7 +16,7 @@ from accounts.authentication import PersonAuthentication, TokenAuthentication, o
 from accounts.errors import NotFound, NotOffered, Refusal
 from accounts.models import User
 from accounts.oversight import Overseer
-from accounts.permissions import IsPerson
+from accounts.permissions import IsConfirmed, IsPerson
 from accounts.roles import PERMISSION_TABLE, Beyond, Right, Role
 from accounts.users import NewPerson
 
@@ -27,7 +27,7 @@ class Overseen(APIView):
     """For whoever looks after people; `permission` is SimpleTuner's name for the right that a team's role must give."""
 
     authentication_classes = [TokenAuthentication, PersonAuthentication]
-    permission_classes = [IsPerson]
+    permission_classes = [IsPerson, IsConfirmed]
     permission = "admin.users"
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

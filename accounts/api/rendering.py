@@ -149,6 +149,8 @@ def key(token: APIToken, *, now: datetime) -> dict[str, Any]:
         "expires_at": stamp(token.expires_at),
         "is_active": not ended and (token.expires_at is None or token.expires_at > now),
         "scoped_permissions": None if set(token.scopes) == set(Scope.values) else names_of(token.rights),
+        "scopes": token.scopes,
+        "allowed_addresses": token.allowed_addresses,
     }
 
 

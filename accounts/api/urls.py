@@ -26,6 +26,8 @@ urlpatterns = [
     both("cloud/auth/api-keys", keys.Keys),
     both(f"auth/api-keys/{KEY}", keys.Key),
     both(f"cloud/auth/api-keys/{KEY}", keys.Key),
+    both(f"auth/api-keys/{KEY}/rotate", keys.KeyRotation),
+    both(f"cloud/auth/api-keys/{KEY}/rotate", keys.KeyRotation),
     *(
         route
         for prefix in ("auth/external", "cloud/external-auth")

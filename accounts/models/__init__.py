@@ -1,7 +1,7 @@
 """The models of accounts, by subject."""
 
 from accounts.models.credentials import Credential, CredentialHealth, CredentialKind, CredentialQuerySet
-from accounts.models.people import DismissedHint, Organization, Registration, User
+from accounts.models.people import LONGEST_EMAIL, DismissedHint, Organization, Registration, User
 from accounts.models.teams import (
     PLATFORM,
     FormerSlug,
@@ -20,6 +20,7 @@ from accounts.models.tokens import APIToken, APITokenQuerySet, PaceCount
 from accounts.models.trail import AuditAnchor, AuditFormat, AuditForwarding, AuditHead, AuditLine
 
 __all__ = [
+    "LONGEST_EMAIL",
     "PLATFORM",
     "APIToken",
     "APITokenQuerySet",

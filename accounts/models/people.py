@@ -11,6 +11,9 @@ from django.utils.translation import gettext_lazy as _
 from accounts.fields import LowercaseEmailField
 from accounts.roles import Role
 
+# As Django's own column, and the one in which django-allauth keeps what is to be confirmed.
+LONGEST_EMAIL = 254
+
 
 class User(AbstractUser):
     """A person. Signs in by e-mail; the user name is what SimpleTuner's clients print."""
@@ -21,7 +24,7 @@ class User(AbstractUser):
         unique=True,
         validators=[MinLengthValidator(3), RegexValidator(r"^[A-Za-z0-9_-]+$", _("Use letters, digits, hyphens and underscores."))],
     )
-    email = LowercaseEmailField(_("e-mail address"))
+    email = LowercaseEmailField(_("e-mail address"), max_length=LONGEST_EMAIL)
     display_name = models.CharField(_("display name"), max_length=100, blank=True)
     # Of the pages while they are signed in, and of their mails; "" while none is known.
     language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES, blank=True)

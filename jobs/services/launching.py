@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from accounts.models import Team
 from jobs.models import Job, LaunchIntent
 from jobs.models.job import IntentOutcome
 from jobs.replicate import inputs
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 PAUSE_SECONDS = 5
 SEARCH_PAUSE_SECONDS = 10
 LONGEST_PAUSE_SECONDS = 300
+SUSPENDED_PAUSE_SECONDS = 30
 # Clocks differ, and a list that begins too late would hide what we look for.
 SEARCH_MARGIN = timedelta(minutes=5)
 CLOCK_MARGIN = timedelta(minutes=1)
@@ -43,6 +45,9 @@ def launch(job: Job) -> None:
         if job.state != State.UPLOADING or job.prediction_id:
             return
         is_in_doubt = _is_in_doubt(job)
+        if not is_in_doubt and _is_suspended(job):
+            _wait(job, WaitingReason.PAUSED, seconds=SUSPENDED_PAUSE_SECONDS)
+            return
         if not is_in_doubt:
             provider.take_new_credential(job)
         try:
@@ -79,6 +84,11 @@ def _is_in_doubt(job: Job) -> bool:
     """Whether a call was made whose end we do not know."""
     intent = LaunchIntent.objects.filter(job=job).first()
     return intent is not None and not intent.is_settled
+
+
+def _is_suspended(job: Job) -> bool:
+    """Whether the job's team is, as of now: what is not at the provider by then waits, and whatever may be is found and comes home."""
+    return Team.objects.get(pk=job.team_id).is_suspended
 
 
 def _send(job: Job, replicate: Gateway) -> None:
@@ -119,13 +129,13 @@ def _of_this_call(intent: LaunchIntent) -> QuerySet[LaunchIntent]:
 def _commit_intent(job: Job, *, version: str) -> LaunchIntent | None:
     """Write down that a prediction may exist from now on.
 
-    None if the job was cancelled, moved or found meanwhile, or if another worker's call is under way: ours slept through
-    its lease then, and a second call could create a second prediction.
+    None if the job was cancelled, moved or found meanwhile, if its team was suspended, or if another worker's call is under
+    way: ours slept through its lease then, and a second call could create a second prediction.
     """
     now = timezone.now()
     with transaction.atomic():
         row = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
-        if row.state != State.UPLOADING or row.cancel_requested_at or row.prediction_id:
+        if row.state != State.UPLOADING or row.cancel_requested_at or row.prediction_id or _is_suspended(row):
             return None
         intent, is_new = LaunchIntent.objects.get_or_create(job=job, defaults={"version": version, "first_call_at": now, "called_at": now})
         if not is_new and not intent.is_settled:

@@ -224,6 +224,16 @@ def test_chosen_tokens_are_revoked_with_an_audit_line(client, superuser):
     assert (line.team, line.actor, line.address, line.target_id) == (token.team, superuser.username, "127.0.0.1", token.key_prefix)
 
 
+def test_what_stands_in_no_list_is_not_chosen(client, superuser):
+    sign_in(client, superuser)
+    token, _ = make_token()
+
+    answer = client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk, "all"]}, follow=True)
+
+    token.refresh_from_db()
+    assert (answer.status_code, "Choose rows of the list." in answer.content.decode(), token.revoked_at) == (200, True, None)
+
+
 def test_staff_without_more_cannot_revoke(client, support):
     sign_in(client, support)
     token, _ = make_token()
@@ -310,27 +320,119 @@ def test_a_team_and_its_members_are_changed_with_audit_lines(client, superuser):
     told = AuditLine.objects.filter(team=team).order_by("sequence").values_list("event_type", "target_id", "before", "after")
     assert list(told) == [
         ("team.updated", str(team.pk), {"name": team.name}, {"name": "Renamed"}),
+        ("member.added", str(joins.pk), {}, {"role": "viewer"}),
         ("user.level.changed", str(stays.user.pk), {"role": "researcher"}, {"role": "owner"}),
-        ("user.level.changed", str(leaves.user.pk), {"role": "researcher"}, {"role": None}),
-        ("user.level.changed", str(joins.pk), {"role": None}, {"role": "viewer"}),
+        ("member.removed", str(leaves.user.pk), {"role": "researcher"}, {}),
     ]
     assert audit.verify(team).valid
+
+
+def team_form(team, *rows):
+    """The team's own page, with these rows of members."""
+    asked = {"name": "Team", "slug": team.slug, "time_zone": "UTC", "first_weekday": 0, "credential_days": 90}
+    known = [row for row in rows if row["id"]]
+    asked |= {"credential_warning_percent": 75, "memberships-TOTAL_FORMS": len(rows), "memberships-INITIAL_FORMS": len(known)}
+    return asked | {
+        f"memberships-{number}-{name}": value for number, row in enumerate(rows) for name, value in (row | {"team": team.pk}).items()
+    }
 
 
 @pytest.mark.parametrize("left", ["researcher", "deactivated owner"])
 def test_the_administration_leaves_no_team_without_an_owner(client, superuser, left):
     client.force_login(superuser)
     member = MembershipFactory(user=UserFactory(is_active=left == "researcher"))
-    role = "researcher" if left == "researcher" else "owner"
-    asked = {"name": "Team", "slug": member.team.slug, "time_zone": "UTC", "first_weekday": 0, "credential_days": 90}
-    asked |= {"credential_warning_percent": 75, "memberships-TOTAL_FORMS": 1, "memberships-INITIAL_FORMS": 1}
-    row = {"id": member.pk, "team": member.team.pk, "user": member.user.pk, "role": role}
-    asked |= {f"memberships-0-{name}": value for name, value in row.items()}
+    row = {"id": member.pk, "user": member.user.pk, "role": "researcher" if left == "researcher" else "owner"}
 
-    answer = client.post(page(Team, "change", member.team.pk), asked)
+    answer = client.post(page(Team, "change", member.team.pk), team_form(member.team, row))
 
     assert (answer.status_code, "A team needs an owner who can sign in." in answer.content.decode()) == (200, True)
     assert not AuditLine.objects.filter(team=member.team).exists()
+
+
+def test_the_only_owner_is_replaced_on_the_teams_page_in_one_step(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory(role=Role.OWNER)
+    heir = MembershipFactory(team=owner.team, role=Role.VIEWER)
+    rows = [{"id": owner.pk, "user": owner.user.pk, "role": "viewer"}, {"id": heir.pk, "user": heir.user.pk, "role": "owner"}]
+
+    answer = client.post(page(Team, "change", owner.team.pk), team_form(owner.team, *rows))
+
+    assert answer.status_code == 302
+    assert set(owner.team.memberships.values_list("user", "role")) == {(owner.user.pk, "viewer"), (heir.user.pk, "owner")}
+
+
+def test_whoever_is_taken_out_on_the_teams_page_leaves_no_credential_and_no_invite_behind(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory(role=Role.OWNER)
+    leaves = MembershipFactory(team=owner.team, role=Role.OWNER)
+    CredentialFactory(team=owner.team, user=leaves.user)
+    Invite.objects.create(
+        team=owner.team, email="a@example.com", invited_by=leaves.user, secret_hash="x", expires_at=timezone.now() + timedelta(days=1)
+    )
+    rows = [
+        {"id": owner.pk, "user": owner.user.pk, "role": "owner"},
+        {"id": leaves.pk, "user": leaves.user.pk, "role": "owner", "DELETE": "on"},
+    ]
+
+    answer = client.post(page(Team, "change", owner.team.pk), team_form(owner.team, *rows))
+
+    assert answer.status_code == 302
+    assert (Credential.objects.in_use().exists(), Invite.objects.open().exists()) == (False, False)
+
+
+def test_a_row_of_members_does_not_become_another_person(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory(role=Role.OWNER)
+
+    client.post(page(Team, "change", owner.team.pk), team_form(owner.team, {"id": owner.pk, "user": superuser.pk, "role": "owner"}))
+
+    assert list(owner.team.memberships.values_list("user", flat=True)) == [owner.user.pk]
+
+
+def change_person(client, person, **rights):
+    """Their page with these rights ticked, and the others not."""
+    asked = {"username": person.username, "email": person.email, **{name: "on" for name, ticked in rights.items() if ticked}}
+    answer = client.post(page(User, "change", person.pk), asked)
+    person.refresh_from_db()
+    return answer
+
+
+def test_the_last_owner_of_a_team_is_not_deactivated_in_the_administration(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory(role=Role.OWNER)
+    MembershipFactory(team=owner.team, role=Role.OWNER, user=UserFactory(is_active=False))
+
+    refused = change_person(client, owner.user, is_active=False)
+    was_active = owner.user.is_active
+    MembershipFactory(team=owner.team, role=Role.OWNER)
+    taken = change_person(client, owner.user, is_active=False)
+
+    assert (refused.status_code, was_active) == (200, True)
+    assert f"The team {owner.team} would be left without an owner. Make somebody else an owner first." in refused.content.decode()
+    assert (taken.status_code, owner.user.is_active) == (302, False)
+
+
+@pytest.mark.parametrize("taken", ["is_active", "is_staff", "is_superuser"])
+def test_the_last_administrator_stays_one(client, superuser, taken):
+    client.force_login(superuser)
+    UserFactory(is_superuser=True, is_staff=False)
+    rights = {"is_active": True, "is_staff": True, "is_superuser": True}
+
+    refused = change_person(client, superuser, **(rights | {taken: False}))
+
+    assert (refused.status_code, "This is the last active administrator." in refused.content.decode()) == (200, True)
+    assert (superuser.is_active, superuser.is_staff, superuser.is_superuser) == (True, True, True)
+
+
+def test_people_are_deleted_neither_one_by_one_nor_by_choosing_them(client, superuser):
+    client.force_login(superuser)
+    owner = MembershipFactory(role=Role.OWNER)
+
+    alone = client.post(page(User, "delete", owner.user.pk), {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [owner.user.pk], "post": "yes"}
+    client.post(page(User, "changelist"), chosen)
+
+    assert (alone.status_code, User.objects.filter(pk=owner.user.pk).exists()) == (403, True)
 
 
 def act_on(client, team, action, reason=""):
@@ -461,8 +563,9 @@ def test_whoever_signed_in_long_ago_confirms_before_a_secret_goes_in_or_is_taken
         client.post(page(Credential, "add"), {"team": credential.team_id, "kind": "s3", "name": "x", "new_secret": "s"}),
         client.post(page(Credential, "changelist"), {"action": "remove", "_selected_action": [credential.pk]}),
         client.post(page(APIToken, "changelist"), {"action": "revoke", "_selected_action": [token.pk]}),
+        client.get(reverse("admin:auth_user_password_change", args=[superuser.pk])),
     ]
 
-    assert [answer["Location"].split("?")[0] for answer in answers] == [reverse("account_reauthenticate")] * 4
+    assert [answer["Location"].split("?")[0] for answer in answers] == [reverse("account_reauthenticate")] * 5
     assert (Credential.objects.in_use().get(), APIToken.objects.get().revoked_at) == (credential, None)
     assert client.get(page(APIToken, "changelist")).status_code == 200

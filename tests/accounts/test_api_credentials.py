@@ -69,7 +69,7 @@ def test_a_person_has_their_own_and_they_are_listed_by_provider(call, owner, res
     [
         ({"provider": "other"}, 400, "provider"), ({"provider": None}, 400, "provider"), ({"credential_name": ""}, 400, "credential_name"),
         ({"value": ""}, 400, "value"), ({"value": 7}, 400, "value"), ({"value": "hf_not_of_replicate"}, 422, "value"),
-        ({"value": f"{SECRET}\n"}, 422, "value"),
+        ({"value": f"{SECRET}\n"}, 422, "value"), ({"provider": "s3"}, 422, "value"), ({"provider": "s3", "value": "key:"}, 422, "value"),
     ],
 )  # fmt: skip
 def test_a_credential_that_cannot_be_is_refused_without_being_repeated(call, researcher, wrong, status, field):

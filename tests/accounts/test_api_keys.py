@@ -16,7 +16,7 @@ KEYS = ["/api/auth/api-keys", "/api/cloud/auth/api-keys", "/api/auth/api-keys/"]
 PATH = KEYS[0]
 INFO = {
     "id": int, "name": str, "key_prefix": str, "created_at": str, "last_used_at": type(None), "expires_at": str, "is_active": bool,
-    "scoped_permissions": type(None),
+    "scoped_permissions": type(None), "scopes": list, "allowed_addresses": list,
 }  # fmt: skip
 
 
@@ -73,6 +73,9 @@ def test_a_scope_that_would_give_more_is_refused_by_name(call, owner):
         ({"scoped_permissions": ["job.win"]}, "scoped_permissions"), ({"scoped_permissions": ["admin.users"]}, "scoped_permissions"),
         ({"scoped_permissions": ["job.bypass.quota"]}, "scoped_permissions"), ({"scoped_permissions": "job.submit"}, "scoped_permissions"),
         ({"name": ""}, "name"), ({"name": "x" * 101}, "name"), ({"name": None}, "name"),
+        ({"scopes": "read"}, "scopes"), ({"scopes": []}, "scopes"), ({"scopes": ["win"]}, "scopes"), ({"scopes": [7]}, "scopes"),
+        ({"scopes": ["read"], "scoped_permissions": []}, "scopes"), ({"allowed_addresses": "10.0.0.1"}, "allowed_addresses"),
+        ({"allowed_addresses": ["everywhere"]}, "allowed_addresses"), ({"allowed_addresses": [None]}, "allowed_addresses"),
         ({"expires_days": 0}, "expires_days"), ({"expires_days": 366}, "expires_days"), ({"expires_days": True}, "expires_days"),
     ],
 )  # fmt: skip
@@ -138,3 +141,86 @@ def test_the_list_is_the_callers_own(call, owner, researcher):
     listed = call(owner, "get", PATH).json()
 
     assert [key["name"] for key in listed] == ["ci"]
+
+
+def test_a_key_has_the_scopes_and_the_addresses_that_were_asked_for(call, researcher):
+    asked = {"name": "ci", "scopes": ["submit", "read"], "allowed_addresses": ["192.0.2.7", "2001:db8::/32"]}
+
+    made = call.by_cookie(researcher.user, "post", PATH, asked).json()
+
+    assert (made["key_info"]["scopes"], made["key_info"]["allowed_addresses"]) == (["read", "submit"], ["192.0.2.7/32", "2001:db8::/32"])
+    elsewhere = call(made["key"], "get", "/api/users/me")
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "ip_not_allowed")
+
+
+def test_a_key_asks_for_no_scope_that_the_calling_one_lacks(call, owner):
+    _, key = make_token(owner, scopes=[Scope.READ, Scope.ADMIN])
+
+    answer = call(key, "post", PATH, {"name": "more", "scopes": ["submit"]})
+
+    assert (answer.status_code, APIToken.objects.count()) == (403, 1)
+
+
+@pytest.mark.parametrize(("body", "days"), [(None, 0), ({"overlap_days": None}, 0), ({"overlap_days": 7}, 7)])
+def test_a_rotated_key_works_beside_its_successor_for_as_long_as_was_said(call, researcher, body, days):
+    token, plain = make_token(researcher)
+
+    made = call.by_cookie(researcher.user, "post", f"{PATH}/{token.pk}/rotate", body).json()
+
+    both = [call(key, "get", "/api/users/me").status_code for key in (plain, made["key"])]
+    assert both == [200 if days else 401, 200]
+    assert made["key_info"]["id"] == APIToken.objects.get(pk=token.pk).replaced_by_id
+    left = parse_datetime(made["former_works_until"]) - timezone.now()
+    assert timedelta(days=days) - timedelta(minutes=5) < left <= timedelta(days=days)
+
+
+@pytest.mark.parametrize("overlap", [-1, 8, 1.5, "7", True, []])
+def test_an_overlap_is_none_to_seven_whole_days(call, researcher, overlap):
+    token, plain = make_token(researcher)
+
+    answer = call.by_cookie(researcher.user, "post", f"{PATH}/{token.pk}/rotate", {"overlap_days": overlap})
+
+    assert (answer.status_code, answer.json()["field"], call(plain, "get", "/api/users/me").status_code) == (400, "overlap_days", 200)
+
+
+def test_a_key_is_rotated_once_and_only_by_those_who_may_end_it(call, owner, researcher):
+    token, _ = make_token(researcher)
+    path = f"{PATH}/{token.pk}/rotate"
+
+    foreign = call(MembershipFactory(), "post", path)
+    first, twice = call.by_cookie(owner.user, "post", path), call.by_cookie(owner.user, "post", path)
+
+    assert (foreign.status_code, first.status_code, twice.status_code) == (404, 200, 409)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("post", PATH, {"name": "new"}), ("delete", f"{PATH}/{{token}}", None), ("post", f"{PATH}/{{token}}/rotate", None),
+        ("post", "/api/users/me/credentials", {"provider": "replicate", "credential_name": "x", "value": "r8_" + "a" * 37}),
+        ("post", "/api/users/{user}/credentials/rotate", None), ("delete", "/api/users/{user}/credentials/replicate/x", None),
+        ("post", "/api/users", {"email": "n@example.com", "username": "new"}), ("delete", "/api/users/{user}", None),
+        ("patch", "/api/users/{user}", {"display_name": "x"}), ("post", "/api/users/{user}/levels", {"level_name": "admin"}),
+        ("post", "/api/users/{user}/deactivate", None), ("post", "/api/orgs/1/teams/{team}/members", {"email": "n@example.com"}),
+        ("patch", "/api/orgs/1/teams/{team}/members/{user}", {"role": "admin"}),
+        ("delete", "/api/orgs/1/teams/{team}/members/{user}", None),
+    ],
+)  # fmt: skip
+def test_whoever_signed_in_long_ago_changes_no_secret_and_nobodys_place_by_cookie(call, owner, researcher, method, path, body):
+    token, _ = make_token(owner)
+    path = path.format(token=token.pk, user=researcher.user.pk, team=owner.team.slug)
+
+    answer = call.by_cookie(owner.user, method, path, body, seconds_ago=3600)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "confirmation_required")
+    noted = AuditLine.objects.exclude(event_type__in=["auth.login.success", "security.permission_denied"])
+    assert [line.event_type for line in noted] == ["api_key.created"]
+    assert call.by_cookie(owner.user, "get", "/api/users", seconds_ago=3600).status_code == 200
+
+
+def test_where_a_key_was_used_reads_as_an_address(call, researcher):
+    token, plain = make_token(researcher)
+
+    call(plain, "delete", f"{PATH}/{token.pk}")
+
+    assert APIToken.objects.get().last_used_endpoint == "DELETE /api/auth/api-keys/<key_id>"

@@ -163,6 +163,15 @@ def test_somebody_of_several_teams_or_none_sees_themselves_all_the_same(call, ow
     assert (none.status_code, none.json()["levels"], none.json()["permissions"], none.json()["token"]) == (200, [], [], None)
 
 
+def test_a_token_reads_its_makers_profile(call, owner):
+    MembershipFactory(user=owner.user)
+
+    read, own = call(owner, "get", f"{USERS}/me/profile"), call.by_cookie(owner.user, "get", f"{USERS}/me/profile", team=owner.team.slug)
+
+    assert (read.status_code, read.json()) == (200, own.json())
+    assert call(None, "get", f"{USERS}/me/profile").status_code == 401
+
+
 def test_the_profile_is_changed_by_the_person_and_not_by_a_token(call, owner):
     changed = call.by_cookie(owner.user, "patch", f"{USERS}/me/profile", {"display_name": "Ada"})
     by_token = call(owner, "patch", f"{USERS}/me/profile", {"display_name": "Eve"})

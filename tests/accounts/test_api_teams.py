@@ -1,6 +1,7 @@
 """The organization, its teams and their members by API."""
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import AuditLine, Membership, Organization, Team
 from accounts.roles import Role
@@ -164,7 +165,7 @@ def test_an_owner_names_the_team_and_staff_suspend_it(call, owner, researcher, s
     ]
     off = call.by_cookie(staff, "delete", f"{path}/")
     while_off = call(owner, "patch", path, {"name": "Not now"})
-    on = call.by_cookie(staff, "patch", path, {"is_active": True})
+    on = call.by_cookie(staff, "patch", path, {"is_active": True, "reason": "paid"})
 
     assert (named.json()["team"]["name"], [answer.status_code for answer in denied]) == ("Ours", [403, 403, 403])
     assert (off.json()["success"], type(off.json()["message"]), while_off.status_code, on.json()["team"]["is_active"]) == (
@@ -173,9 +174,18 @@ def test_an_owner_names_the_team_and_staff_suspend_it(call, owner, researcher, s
         403,
         True,
     )
-    assert [line.after for line in lines("team.updated")] == [
-        {"name": "Ours", "description": "It is"}, {"is_active": False}, {"is_active": True},
-    ]  # fmt: skip
+    assert [line.after for line in lines("team.updated")] == [{"name": "Ours", "description": "It is"}]
+    told = [*lines("team.suspended"), *lines("team.released")]
+    assert [(line.actor, line.reason) for line in told] == [(staff.username, "by API, without a reason"), (staff.username, "paid")]
+
+
+def test_an_archived_team_is_not_said_to_work_again(call, owner, staff):
+    Team.objects.filter(pk=owner.team.pk).update(archived_at=timezone.now())
+
+    answer = call.by_cookie(staff, "patch", f"{TEAMS}/{owner.team.slug}", {"is_active": True})
+
+    assert (answer.status_code, answer.json()["field"]) == (409, "is_active")
+    assert not [*lines("team.updated"), *lines("team.released")]
 
 
 # --- Members ------------------------------------------------------------------------------------------------
@@ -213,6 +223,17 @@ def test_a_member_that_cannot_be_is_refused(call, owner, body, field):
     answer = call(owner, "post", f"{TEAMS}/{owner.team.slug}/members", body)
 
     assert (answer.status_code, answer.json()["field"], Membership.objects.count()) == (400, field, 1)
+
+
+@pytest.mark.parametrize("body", [{}, {"role": None}, {"role": ""}, {"role": []}, {"role": {}}, {"role": False}])
+def test_a_change_that_names_no_role_makes_nobody_a_researcher(call, owner, body):
+    lead = MembershipFactory(team=owner.team, role=Role.LEAD)
+
+    answer = call(owner, "patch", f"{TEAMS}/{owner.team.slug}/members/{lead.user.pk}", body)
+    added = call(owner, "post", f"{TEAMS}/{owner.team.slug}/members", {"email": UserFactory().email, "role": []})
+
+    lead.refresh_from_db()
+    assert (answer.status_code, answer.json()["field"], lead.role, added.status_code) == (400, "role", Role.LEAD, 400)
 
 
 def test_a_members_role_is_changed_and_taken(call, owner, researcher):

@@ -1,12 +1,11 @@
 """Who gets in by which door, as whom, and with what rights."""
 
 import pytest
-from django.http import Http404
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from accounts import tokens
-from accounts.callers import PERMISSION_OF_RIGHT, Caller, address_of, caller_of
+from accounts.callers import PERMISSION_OF_RIGHT, Caller, address_of
 from accounts.errors import NotPermitted
 from accounts.models import APIToken
 from accounts.roles import Right, Role
@@ -232,18 +231,6 @@ def test_a_page_is_given_its_team_and_caller():
     answer = sign_in(owner.user).get(f"/teams/{owner.team.slug}/settings")
 
     assert answer.content.decode() == f"{owner.team.slug} {owner.user.username} owner"
-
-
-def test_caller_of_knows_members_only():
-    owner = MembershipFactory(role=Role.OWNER)
-    request = RequestFactory().get("/")
-    request.user = owner.user
-
-    caller = caller_of(request, owner.team)
-
-    assert (caller.team, caller.user, caller.token, caller.may(Right.MANAGE)) == (owner.team, owner.user, None, True)
-    with pytest.raises(Http404):
-        caller_of(request, TeamFactory())
 
 
 def test_every_right_has_a_name_that_clients_know():

@@ -84,6 +84,7 @@ def test_the_page_is_the_same_for_an_address_with_an_account(client, team):
     [
         ({"email": "no address"}, "email", "Enter a valid email address."),
         ({"email": ""}, "email", "This field is required."),
+        ({"email": "a" * 300 + "@example.com"}, "email", "at most 254 characters"),
         ({"role": "boss"}, "role", "Select a valid choice"),
         ({"days": 31}, "days", "less than or equal to 30"),
         ({"email": "owner@example.com"}, "email", "in the team already"),

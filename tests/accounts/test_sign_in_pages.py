@@ -185,6 +185,16 @@ def test_the_api_speaks_english_to_a_spanish_reader_and_notes_no_language(client
     assert User.objects.get(pk=stranger.pk).language == ""
 
 
+def test_an_address_that_is_too_long_to_keep_is_refused_at_its_field(client):
+    person = UserFactory()
+    fresh_sign_in(client, person)
+
+    answer = client.post(reverse("account_email"), {"email": "a" * 300 + "@example.com", "action_add": "1"})
+
+    assert (answer.status_code, list(answer.context["form"].errors)) == (200, ["email"])
+    assert "at most 254 characters" in answer.content.decode()
+
+
 def test_signing_out_takes_a_post(client):
     client.force_login(MembershipFactory().user)
 

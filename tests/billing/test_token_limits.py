@@ -1,6 +1,7 @@
 """A token's own spend limit: kept by every hold, by its whole line, and out of its own reach."""
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from accounts import tokens
@@ -25,6 +26,13 @@ def caller_with(token):
 
 def person(membership):
     return Caller(team=membership.team, user=membership.user, role=membership.role, rights=membership.rights, token=None, address="")
+
+
+@pytest.fixture(autouse=True)
+def noon():
+    """Periods are the calendar's, so no test may run over the end of a day."""
+    with time_machine.travel(timezone.now().replace(hour=12, minute=0), tick=True):
+        yield
 
 
 @pytest.fixture

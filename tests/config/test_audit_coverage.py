@@ -63,6 +63,7 @@ API = {
     "JobStopTime": "job.stop_time_moved",
     "JobSync": None,  # asks the provider; what it says leaves lines of its own
     "Key": "api_key.revoked",
+    "KeyRotation": "api_key.rotated",
     "Keys": "api_key.created",
     "LevelDetail": None,  # answers that the levels are given
     "LevelPermissions": None,  # the same

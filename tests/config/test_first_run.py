@@ -79,6 +79,7 @@ def test_what_was_made_stands_in_the_audit_trail(client):
         ({"username": "a b"}, "username"),
         ({"username": "ad"}, "username"),
         ({"email": "nobody"}, "email"),
+        ({"email": "a" * 300 + "@example.com"}, "email"),
         ({"team_name": "   "}, "team_name"),
     ],
 )
