@@ -1,6 +1,6 @@
 """Deciding on jobs that wait for approval. A request changes under the lock of its job, so of two deciders one is first.
 
-Approving is a second admission: the price of now, the periods of now, and all limits once more.
+Approving is a second admission: the price of now, the periods of now, and all limits and blocking quotas once more.
 """
 
 from datetime import datetime
@@ -21,7 +21,8 @@ from billing.services import LimitReached
 from jobs import tasks, trainingconfigs
 from jobs.models import ApprovalRequest, Job
 from jobs.models.admission import ApprovalRequestQuerySet, ApprovalState
-from jobs.services import approval_requests, approval_rules, ending, experience, pricing
+from jobs.services import approval_requests, approval_rules, ending, experience, pricing, quotas
+from jobs.services.quotas import QuotaReached
 from jobs.states import State, WaitingReason
 
 log = structlog.get_logger(__name__)
@@ -105,14 +106,14 @@ def may_decide(caller: Caller, request: ApprovalRequest) -> bool:
 
 
 def approve(caller: Caller, request: ApprovalRequest, *, notes: str = "") -> ApprovalRequest:
-    """Let a blocked job go: held by the price and in the periods of now, with every limit asked again.
+    """Let a blocked job go: held by the price and in the periods of now, with every limit and blocking quota asked again.
 
-    Raises NotPermitted and its kinds, AlreadyDecided, and LimitReached where it does not fit any more: then the request
-    still waits, and its money stays held as it was.
+    Raises NotPermitted and its kinds, AlreadyDecided, and LimitReached or QuotaReached where it does not fit any more: then the
+    request still waits, and its money stays held as it was.
     """
     try:
         return _approve(caller, request, notes=notes, now=timezone.now())
-    except LimitReached as refusal:
+    except (LimitReached, QuotaReached) as refusal:
         job = request.job
         audit.record(
             team=caller.team, caller=caller, event_type="quota.exceeded", action=f"Could not approve {job.job_id}: {refusal}",
@@ -125,6 +126,8 @@ def _approve(caller: Caller, request: ApprovalRequest, *, notes: str, now: datet
     with transaction.atomic():
         asked, job = _locked(caller, request, now=now)
         require_may_decide(caller, asked)
+        # In the order of locks: job, quotas, then all that is locked for money.
+        quotas.check_again(job, now=now)
         changes = _priced_anew(job, now=now)
         if not job.move_to(State.PENDING, cause="approval", at=now, waiting_reason=WaitingReason.TURN, **changes):
             raise AlreadyDecided(f"Job {job.job_id} is {job.state} and does not wait for approval.")

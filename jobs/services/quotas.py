@@ -7,6 +7,7 @@ from math import ceil
 from accounts import audit
 from accounts.callers import Caller
 from accounts.errors import Refusal
+from accounts.models import Team, User
 from jobs.models import Job, JobQuota
 from jobs.models.job import Destination
 from jobs.models.quotas import QuotaAction, QuotaKind
@@ -53,21 +54,37 @@ def check(caller: Caller, job: Job, *, now: datetime) -> QuotaOutcome:
     """
     if job.is_rehearsal:
         return QuotaOutcome()
-    found = JobQuota.objects.applying_to(team=caller.team, user=caller.user, role=caller.role).exclude(kind=QuotaKind.LOCAL_GPUS)
+    standings = _asked(job, caller.user, caller.role, now=now)
+    _refuse_blocked(standings, caller.team, caller.user, now=now)
+    return outcome_of(standings)
+
+
+def check_again(job: Job, *, now: datetime) -> None:
+    """Ask the quotas that block once more about a job that waited for approval and is locked. Raises QuotaReached.
+
+    They are those of whoever submitted it, by their role of now. The others have had their answer: somebody approves.
+    """
+    if not job.is_rehearsal:
+        membership = job.team.memberships.filter(user=job.submitted_by).first()
+        standings = _asked(job, job.submitted_by, membership.role if membership else "", now=now)
+        _refuse_blocked(standings, job.team, job.submitted_by, now=now)
+
+
+def _asked(job: Job, user: User, role: str, *, now: datetime) -> list[Standing]:
+    """How the quotas stand that decide about a job of this person, without the job itself; those of jobs are locked."""
+    found = JobQuota.objects.applying_to(team=job.team, user=user, role=role).exclude(kind=QuotaKind.LOCAL_GPUS)
     rows = list(found.exclude(kind=QuotaKind.STORAGE_BYTES).locked())
     if job.destination == Destination.LOCAL:
         # Only told of: a result is kept whatever there is, and the lock is for uploads.
         rows += found.filter(kind=QuotaKind.STORAGE_BYTES)
-    standings = quota_standings.of_rows(rows, team=caller.team, user=caller.user, now=now, leaving_out=job)
-    refuse_blocked(caller, standings, now=now)
-    return outcome_of(standings)
+    return quota_standings.of_rows(rows, team=job.team, user=user, now=now, leaving_out=job)
 
 
-def refuse_blocked(caller: Caller, standings: list[Standing], *, now: datetime) -> None:
-    """Raises QuotaReached where one of these quotas leaves no room for a job."""
+def _refuse_blocked(standings: list[Standing], team: Team, user: User, *, now: datetime) -> None:
+    """Raises QuotaReached where one of these quotas leaves no room for a job of this person."""
     blocking = [standing for standing in standings if standing.blocks and standing.is_of_jobs]
     if blocking:
-        waits = [_seconds_until_room(standing, caller, now=now) for standing in blocking]
+        waits = [_seconds_until_room(standing, team, user, now=now) for standing in blocking]
         raise QuotaReached(blocking[0], standings, retry_after=max(waits))
 
 
@@ -107,15 +124,15 @@ def tell_owners(caller: Caller, job: Job, outcome: QuotaOutcome) -> None:
         )
 
 
-def _seconds_until_room(standing: Standing, caller: Caller, *, now: datetime) -> int:
+def _seconds_until_room(standing: Standing, team: Team, user: User, *, now: datetime) -> int:
     """How long until the quota has room again, as far as anybody knows."""
     if standing.kind == QuotaKind.JOBS_PER_MONTH:
-        _, ends_at = quota_standings.month_of(quota_standings.zone_of(standing.scope, caller.team), now)
+        _, ends_at = quota_standings.month_of(quota_standings.zone_of(standing.scope, team), now)
         return ceil((ends_at - now).total_seconds())
     window = WINDOWS.get(QuotaKind(standing.kind))
     if window is None:
         return TRY_AGAIN_SECONDS
-    jobs = quota_standings.of_scope(quota_standings.counted(), standing.scope, caller.team, caller.user)
+    jobs = quota_standings.of_scope(quota_standings.counted(), standing.scope, team, user)
     inside = jobs.filter(submitted_at__gt=now - window, submitted_at__lt=now).order_by("submitted_at")
     # As many must leave the window as there are too many for one more.
     last = inside.values_list("submitted_at", flat=True)[standing.current - standing.limit :].first()
