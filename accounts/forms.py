@@ -59,6 +59,15 @@ MEANINGS = {
 WITHOUT_MEANING = _("This is not possible as it stands.")
 
 
+class MomentInput(forms.DateTimeInput):
+    """Where people give a date and a time to the minute, as their browser has them do it."""
+
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%dT%H:%M")
+
+
 def in_words(refusal: Refusal) -> SafeString:
     """A refusal as people read it: in other languages than English its meaning stands before the server's own words."""
     own = f"{refusal.detail} {refusal.hint}".strip()
