@@ -6,11 +6,10 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from accounts.roles import Role
-from billing import services as billing
 from billing.models import LimitAction
 from jobs.models import JobQuota
 from jobs.models.quotas import QuotaKind, QuotaScope
-from tests.billing.factories import USD, PriceLineFactory, SpendLimitFactory
+from tests.billing.factories import USD, SpendLimitFactory, hold
 from tests.factories import PASSWORD
 from tests.jobs.approvals import rule
 from tests.jobs.conftest import no_provider  # noqa: F401 - a fixture
@@ -26,10 +25,8 @@ def test_rules_quotas_and_limits_fit_a_phone(browse, no_provider, locale):  # no
     ready = make_ready(role=Role.OWNER)
     rule(ready.team, "config_pattern", "portraits-of-the-whole-department-*", name="Ask about the portraits", exempt_roles=[Role.LEAD])
     JobQuota.objects.create(team=ready.team, scope=QuotaScope.EACH, kind=QuotaKind.JOBS_PER_MONTH, limit_value=2000)
-    limit = SpendLimitFactory(team=ready.team, amount=12_345 * USD, action=LimitAction.REQUIRE_APPROVAL)
-    billing.hold(
-        team=ready.team, amount=limit.amount, reference="job:j-1", what_for="a job", price_line=PriceLineFactory(), user=None, now=timezone.now()
-    )  # fmt: skip
+    SpendLimitFactory(team=ready.team, amount=12_345 * USD, action=LimitAction.REQUIRE_APPROVAL)
+    hold(ready.team, 12_345, now=timezone.now())
     browser = browse(viewport=PHONE, locale=locale)
     page = browser.open(reverse("jobs:quotas", args=[ready.team.slug]))
     page.locator("[name=login]").fill(ready.member.user.email)
