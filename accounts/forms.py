@@ -30,6 +30,7 @@ from accounts.teams import LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SLUG, Prof
 MEANINGS = {
     "cost_limit_exceeded": _("A spend limit does not allow this."),
     "quota_exceeded": _("A quota does not allow this."),
+    "cost_quota_exceeded": _("A quota does not allow this."),
     "missing_token": _("No Replicate token is saved for this team."),
     "invalid_config": _("The config is not right yet."),
     "no_dataset": _("The job has no data that can reach the trainer."),

@@ -17,6 +17,7 @@ from accounts.models import Team
 from accounts.roles import Right, Role
 from billing import pricebook
 from billing import services as billing
+from billing.models import PriceLine
 from billing.services import LimitReached
 from jobs import tasks, trainingconfigs
 from jobs.models import ApprovalRequest, Job
@@ -127,8 +128,10 @@ def _approve(caller: Caller, request: ApprovalRequest, *, notes: str, now: datet
         asked, job = _locked(caller, request, now=now)
         require_may_decide(caller, asked)
         # In the order of locks: job, quotas, then all that is locked for money.
-        quotas.check_again(job, now=now)
-        changes = _priced_anew(job, now=now)
+        line = pricebook.line_for(hardware=job.trainer.hardware, on=now)
+        worst_case = pricing.worst_case(line, ceiling_seconds=job.ceiling_seconds)
+        quotas.check_again(job, worst_case=worst_case, now=now)
+        changes = _priced_anew(job, line, worst_case, now=now)
         if not job.move_to(State.PENDING, cause="approval", at=now, waiting_reason=WaitingReason.TURN, **changes):
             raise AlreadyDecided(f"Job {job.job_id} is {job.state} and does not wait for approval.")
         _close(asked, ApprovalState.APPROVED, by=caller, notes=notes, now=now)
@@ -143,12 +146,11 @@ def _approve(caller: Caller, request: ApprovalRequest, *, notes: str, now: datet
     return asked
 
 
-def _priced_anew(job: Job, *, now: datetime) -> dict[str, Any]:
-    """What changes of a job whose money is held by the price and in the periods of now. Raises LimitReached."""
-    line = pricebook.line_for(hardware=job.trainer.hardware, on=now)
+def _priced_anew(job: Job, line: PriceLine, worst_case: int, *, now: datetime) -> dict[str, Any]:
+    """What changes of a job whose money is held by this price and in the periods of now. Raises LimitReached."""
     if job.hold is None:
         return {}
-    held = billing.rehold(job.hold, amount=pricing.worst_case(line, ceiling_seconds=job.ceiling_seconds), price_line=line, now=now)
+    held = billing.rehold(job.hold, amount=worst_case, price_line=line, now=now)
     if line == job.price_line:
         return {"hold": held.hold}
     steps = max(1, trainingconfigs.max_train_steps(job.config))

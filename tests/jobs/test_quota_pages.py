@@ -81,7 +81,7 @@ WRONG = [
     ({"limit": "999999999"}, "limit"),
     ({"action": "shout"}, "action"),
     ({"kind": "storage_bytes", "action": "require_approval"}, "action"),
-    ({"kind": "cost_daily", "whom": "each"}, "kind"),
+    ({"kind": "cost_daily", "whom": "team", "action": "notify"}, "action"),
 ]
 
 
