@@ -251,6 +251,15 @@ def test_a_quota_that_is_used_up_takes_the_submit_button_away(client, submitting
     assert re.search(r'form="job-form"\s+disabled', page.content.decode())
 
 
+def test_a_job_that_costs_more_than_is_left_of_a_quota_of_money_is_not_offered(client, submitting):
+    quota(submitting.team, QuotaKind.COST_DAILY, USD)
+
+    page = client.get(address("new", submitting.team))
+
+    assert re.search(r"This job can cost up to \$\d+\.\d\d, and of a quota \$0\.00 of \$1\.00 are used or held: money in a", words(page))
+    assert re.search(r'form="job-form"\s+disabled', page.content.decode())
+
+
 def test_who_submits_all_the_same_reads_why_not(client, submitting):
     quota(submitting.team, limit=2)
     running(submitting, 2)
