@@ -31,6 +31,7 @@ from accounts.teams import LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SLUG, Prof
 MEANINGS = {
     "cost_limit_exceeded": _("A spend limit does not allow this."),
     "quota_exceeded": _("A quota does not allow this."),
+    "cost_quota_exceeded": _("A quota does not allow this."),
     "missing_token": _("No Replicate token is saved for this team."),
     "invalid_config": _("The config is not right yet."),
     "no_dataset": _("The job has no data that can reach the trainer."),
@@ -58,6 +59,15 @@ MEANINGS = {
     "conflict": _("The state of things does not allow this."),
 }
 WITHOUT_MEANING = _("This is not possible as it stands.")
+
+
+class MomentInput(forms.DateTimeInput):
+    """Where people give a date and a time to the minute, as their browser has them do it."""
+
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%dT%H:%M")
 
 
 def in_words(refusal: Refusal) -> SafeString:

@@ -42,14 +42,16 @@ def save(team: Team, limit: CostLimit) -> None:
         # Two who save at once take turns, and the later one stays.
         Team.objects.select_for_update(no_key=True).get(pk=team.pk)
         _rows(team).exclude(period=limit.period).enabled().update(is_enabled=False)
-        SpendLimit.objects.update_or_create(
+        SpendLimit.objects.put(
             scope=LimitScope.TEAM,
             team=team,
             user=None,
             token=None,
             name=NAME,
             period=limit.period,
-            defaults={"amount": limit.amount, "action": limit.action, "is_enabled": limit.is_enabled},
+            amount=limit.amount,
+            action=limit.action,
+            is_enabled=limit.is_enabled,
         )
 
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from accounts.forms import TokenForm
+from accounts.forms import MomentInput, TokenForm
 from accounts.models import Team, User
 from billing.models import LedgerLine, LimitAction, LimitPeriodKind, LineKind, SpendLimit
 from billing.periods import bounds
@@ -72,7 +72,7 @@ class TopUpForm(forms.Form):
     expires_at = forms.DateTimeField(
         label=_("Expires"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=MomentInput(),
         help_text=_("In the team's time zone. Empty: at the end of the period, which is the latest."),
     )
     # Ties all sendings of one form to one top-up, so that a double click gives nothing twice.

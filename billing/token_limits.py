@@ -62,13 +62,15 @@ def choose(caller: Caller, token: APIToken, at_most: AtMost | None) -> None:
         ours = _limits_of([token.origin_key]).filter(name=NAME)
         ours.enabled().update(is_enabled=False)
         if at_most is not None:
-            SpendLimit.objects.update_or_create(
+            SpendLimit.objects.put(
                 scope=LimitScope.TOKEN,
                 team=token.team,
                 token_id=token.origin_key,
                 name=NAME,
                 period=at_most.period,
-                defaults={"amount": at_most.amount, "action": LimitAction.BLOCK, "is_enabled": True},
+                amount=at_most.amount,
+                action=LimitAction.BLOCK,
+                is_enabled=True,
             )
         audit.record(
             team=token.team, caller=caller, event_type="quota.changed", action=f"Changed what the API token {token} may spend",

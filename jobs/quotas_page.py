@@ -51,7 +51,7 @@ def rows(team: Team, *, now: datetime) -> list[Row]:
     job_rows = [quota.row for quota in found if isinstance(quota.row, JobQuota) and quota.scope != QuotaScope.PLATFORM]
     usage = quota_standings.usage(job_rows, team=team, now=now)
     fullest = quota_standings.fullest(job_rows, team=team, now=now)
-    spent = limits.standing(SpendLimit.objects.filter(pk__in=[quota.row.pk for quota in found if quota.is_of_money]), now=now)
+    spent = limits.standing(SpendLimit.objects.filter(pk__in=[quota.row.pk for quota in found if quota.is_limit]), now=now)
     return [_row(quota, usage, fullest, spent) for quota in found]
 
 

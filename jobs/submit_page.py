@@ -123,7 +123,8 @@ def quote(caller: Caller, spec: JobSpec, *, now: datetime) -> Quote:
     limits = billing.statuses(team=caller.team, user=caller.user, now=now)
     quotas: list[Standing] = []
     if spec.is_real:
-        quotas = quota_standings.standings(team=caller.team, user=caller.user, role=caller.role, now=now)
+        asked = found.plan.worst_case
+        quotas = quota_standings.standings(team=caller.team, user=caller.user, role=caller.role, requested=asked, now=now)
     return Quote(plan=found.plan, now=now, limits=limits, quotas=quotas, outcome=found)
 
 

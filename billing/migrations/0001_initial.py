@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'price line',
-                'verbose_name_plural': 'price book',
+                'verbose_name_plural': 'price lines',
                 'ordering': ['hardware', '-effective_from'],
                 'constraints': [models.UniqueConstraint(fields=('hardware', 'effective_from'), name='one_price_per_hardware_and_time'), models.CheckConstraint(condition=models.Q(('usd_per_second__gte', 0)), name='price_is_not_negative')],
             },
@@ -156,7 +156,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'ledger line',
-                'verbose_name_plural': 'ledger',
+                'verbose_name_plural': 'ledger lines',
                 'ordering': ['-at', '-id'],
             },
         ),

@@ -45,7 +45,7 @@ class LedgerLine(models.Model):
 
     class Meta:
         verbose_name = _("ledger line")
-        verbose_name_plural = _("ledger")
+        verbose_name_plural = _("ledger lines")
         ordering = ["-at", "-id"]
         constraints = [
             models.UniqueConstraint(fields=["team", "sequence"], name="ledger_chain_has_no_forks"),

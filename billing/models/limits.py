@@ -1,6 +1,7 @@
 """Spend limits and their calendar periods. Amounts are whole micro-dollars."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -41,6 +42,19 @@ class SpendLimitQuerySet(models.QuerySet["SpendLimit"]):
 
     def enabled(self) -> "SpendLimitQuerySet":
         return self.filter(is_enabled=True)
+
+    def put(self, *, amount: int, action: str, is_enabled: bool, **which: Any) -> None:
+        """Make the limit that `which` names so, whether it is there or not; the caller sees to it that nobody else does at once.
+
+        Not update_or_create, whose lock keeps others from pointing to the row: whoever opens a period of the limit meanwhile would
+        wait for it as they commit, with the ends of ledger and audit trail locked, on which we wait in our turn.
+        """
+        chosen = {"amount": amount, "action": LimitAction(action), "is_enabled": is_enabled}
+        limit, is_new = self.get_or_create(**which, defaults=chosen)
+        if not is_new:
+            for name, value in chosen.items():
+                setattr(limit, name, value)
+            limit.save(update_fields=[*chosen, "updated_at"])
 
 
 class SpendLimit(models.Model):

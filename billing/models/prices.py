@@ -35,7 +35,7 @@ class PriceLine(models.Model):
 
     class Meta:
         verbose_name = _("price line")
-        verbose_name_plural = _("price book")
+        verbose_name_plural = _("price lines")
         ordering = ["hardware", "-effective_from"]
         constraints = [
             models.UniqueConstraint(fields=["hardware", "effective_from"], name="one_price_per_hardware_and_time"),

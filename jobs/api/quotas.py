@@ -49,8 +49,8 @@ TYPES = {
     QuotaKind.JOBS_PER_MONTH: ("Submissions in the calendar month, in the team's time zone", "jobs"),
     QuotaKind.QUEUED_JOBS: ("Jobs that wait for approval or for their turn", "jobs"),
     QuotaKind.STORAGE_BYTES: ("Bytes of datasets and of results that are kept here", "bytes"),
-    "cost_daily": ("Settled and held in the calendar day: a spend limit", "USD"),
-    "cost_monthly": ("Settled and held in the calendar month: a spend limit", "USD"),
+    QuotaKind.COST_DAILY: ("Settled and held in the calendar day", "USD"),
+    QuotaKind.COST_MONTHLY: ("Settled and held in the calendar month", "USD"),
     QuotaKind.LOCAL_GPUS: ("GPUs of this server: there are none, and it is never reached", "GPUs"),
 }
 ACTIONS = {
@@ -81,7 +81,8 @@ class Quotas(Viewed):
     def post(self, request: Request) -> Response:
         """Set a quota: `quota_type`, `limit_value`, `action` (block), and at most one of `user_id`, `level_id`, `team_id`, `org_id`.
 
-        Without one it is for each person of the team, and of money for the team together. One that is there is changed.
+        Without one it is for each person of the team, and of money for the team together; with a level for each of its people.
+        One that is there is changed.
         """
         given, overseer = fields_of(request), overseer_in(request)
         kind, limit, action = _said(given)
@@ -147,10 +148,12 @@ class QuotaCostEstimate(APIView):
     permission_classes = [IsCaller]
 
     def post(self, request: Request) -> Response:
-        """What a cost of `estimated_cost` dollars (in the query) would do to every spend limit that applies to the caller."""
-        cost = _dollars(request.query_params.get("estimated_cost"))
+        """What a cost of `estimated_cost` dollars (in the query) would do to every limit and quota of money that applies to the caller."""
+        cost, now = _dollars(request.query_params.get("estimated_cost")), timezone.now()
         caller = caller_in(request)
-        limits = billing.statuses(team=caller.team, user=caller.user, token=caller.token, now=timezone.now())
+        limits = billing.statuses(team=caller.team, user=caller.user, token=caller.token, now=now)
+        quotas = quota_standings.standings(team=caller.team, user=caller.user, role=caller.role, now=now)
+        limits += [quota_standings.as_limit(quota, team=caller.team, now=now) for quota in quotas if quota.kind in COST_PERIOD]
         impacts = [
             {
                 "quota_type": f"cost_{status.window}",

@@ -55,6 +55,8 @@ class SubmitSerializer(serializers.Serializer[Any]):
     webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
     snapshot_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     snapshot_message = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=2000)
+    # Ours, and documented in the query. Ignored here it would cost whoever wrote it in the wrong place a job.
+    dry_run = serializers.BooleanField(required=False, allow_null=True)
 
     def validate_dataloader_config(self, given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
         """Refuse keys: the provider redacts nothing in a dataloader, and we would keep them in clear."""
@@ -90,8 +92,9 @@ class SubmitSerializer(serializers.Serializer[Any]):
 class SubmitJob(APIView):
     """Admit a job. Answers in milliseconds; packing, upload and the provider come later.
 
-    With `?dry_run=true` everything is decided in the same way and nothing is kept but a line in the audit trail: the answer is 200
-    with the `verdict` admitted, needs_approval, repeat or refused, and with what the submission would have answered.
+    With `?dry_run=true`, or `dry_run` in the body, everything is decided in the same way and nothing is kept but a line in the audit
+    trail: the answer is 200 with the `verdict` admitted, needs_approval, repeat or refused, and with what the submission would have
+    answered.
     """
 
     permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
@@ -105,7 +108,7 @@ class SubmitJob(APIView):
         asked.is_valid(raise_exception=True)
         self._check_webhook(request, asked.validated_data.get("webhook_url") or "")
         spec, repeat = asked.spec(provider=named), self._repeat(request, asked.validated_data)
-        if truth(request, "dry_run"):
+        if self._is_dry(request, asked.validated_data):
             return Response(dryrun.answer(trying.dry_run(caller_in(request), spec, repeat=repeat), spec))
         submitted = submission.submit(caller_in(request), spec, repeat=repeat)
         job = submitted.job
@@ -124,13 +127,17 @@ class SubmitJob(APIView):
             }
         )
 
+    def _is_dry(self, request: Request, given: dict[str, Any]) -> bool:
+        """Whether nothing shall stay: by the query, where the bare name is enough, or by the body."""
+        return request.query_params.get("dry_run") == "" or truth(request, "dry_run") or bool(given.get("dry_run"))
+
     def _repeat(self, request: Request, given: dict[str, Any]) -> Repeat | None:
         """What makes this submission repeatable: a key in the body, or a stricter one in the header. Unknown fields do not count."""
         header = request.headers.get("Idempotency-Key", "").strip()
         if len(header) > KEY_CHARACTERS:
             raise InvalidInput(f"An Idempotency-Key has at most {KEY_CHARACTERS} characters.", field="idempotency_key")
         key = header or given.get("idempotency_key")
-        body = {name: value for name, value in given.items() if name != "idempotency_key"}
+        body = {name: value for name, value in given.items() if name not in ("idempotency_key", "dry_run")}
         return Repeat(key=key, body=body, is_strict=bool(header)) if key else None
 
     def _check_webhook(self, request: Request, url: str) -> None:

@@ -6,6 +6,7 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import MomentInput
 from jobs.submit_page import Quote
 from jobs.templatetags.figures import dollars
 
@@ -16,7 +17,7 @@ class StopTimeForm(forms.Form):
     stop_at = forms.DateTimeField(
         label=_("Stop it at"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=MomentInput(),
     )
     stop_after_seconds = forms.IntegerField(required=False, widget=forms.HiddenInput)
 

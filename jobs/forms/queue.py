@@ -3,6 +3,7 @@
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import MomentInput
 from jobs.models.admission import QueueMode
 from jobs.services.queue import HIGHEST
 from jobs.services.queue_modes import LONGEST_REASON
@@ -14,7 +15,7 @@ class StartForm(forms.Form):
     not_before = forms.DateTimeField(
         label=_("Start not before"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=MomentInput(),
     )
 
 

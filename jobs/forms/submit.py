@@ -6,6 +6,7 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import MomentInput
 from jobs import submit_page
 from jobs.forms.fields import JSONText
 from jobs.models.catalogue import Provider
@@ -57,7 +58,7 @@ class SubmitForm(forms.Form):
     not_before = forms.DateTimeField(
         label=_("Start not before"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=MomentInput(),
         help_text=_("In the team's time zone, at most 30 days ahead. Empty: as soon as its turn comes."),
     )
     provider = forms.ChoiceField(label=_("Where it runs"), required=False, choices=[("", _("At Replicate")), *REHEARSAL])

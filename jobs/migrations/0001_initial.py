@@ -368,8 +368,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('scope', models.CharField(choices=[('person', 'one person'), ('role', 'each person of a role'), ('each', 'each person'), ('team', 'the team together'), ('platform', 'all teams together')], max_length=10, verbose_name='applies to')),
                 ('role', models.CharField(blank=True, choices=[('viewer', 'Viewer'), ('researcher', 'Researcher'), ('lead', 'Lead'), ('owner', 'Owner')], max_length=10, verbose_name='role')),
-                ('kind', models.CharField(choices=[('concurrent_jobs', 'jobs at the same time'), ('jobs_per_hour', 'jobs in an hour'), ('jobs_per_day', 'jobs in 24 hours'), ('jobs_per_month', 'jobs in a calendar month'), ('queued_jobs', 'jobs that wait'), ('storage_bytes', 'storage'), ('local_gpus', 'GPUs of this server')], max_length=20, verbose_name='kind')),
-                ('limit_value', models.PositiveBigIntegerField(help_text='Jobs, or bytes.', verbose_name='limit')),
+                ('kind', models.CharField(choices=[('concurrent_jobs', 'jobs at the same time'), ('jobs_per_hour', 'jobs in an hour'), ('jobs_per_day', 'jobs in 24 hours'), ('jobs_per_month', 'jobs in a calendar month'), ('queued_jobs', 'jobs that wait'), ('cost_daily', 'money in a calendar day'), ('cost_monthly', 'money in a calendar month'), ('storage_bytes', 'storage'), ('local_gpus', 'GPUs of this server')], max_length=20, verbose_name='kind')),
+                ('limit_value', models.PositiveBigIntegerField(help_text='Jobs, bytes, or of money micro-dollars.', verbose_name='limit')),
                 ('action', models.CharField(choices=[('block', 'block'), ('warn', 'warn'), ('require_approval', 'require approval'), ('notify', 'tell the owners')], default='block', max_length=20, verbose_name='when it is reached')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created at')),
                 ('updated_at', models.DateTimeField(auto_now=True, verbose_name='updated at')),
@@ -771,6 +771,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='jobquota',
             constraint=models.CheckConstraint(condition=models.Q(('action', 'require_approval'), ('kind', 'storage_bytes'), _negated=True), name='job_quota_of_storage_needs_no_approval', violation_error_message='An upload cannot wait for approval: a quota of storage blocks, warns or tells the owners.'),
+        ),
+        migrations.AddConstraint(
+            model_name='jobquota',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ('cost_daily', 'cost_monthly')), _negated=True), ('scope__in', ['role', 'each']), _connector='OR'), name='job_quota_of_money_is_for_each_person', violation_error_message='What one person, the team or the platform may spend is a spend limit.'),
         ),
         migrations.AddConstraint(
             model_name='jobquota',

@@ -15,9 +15,15 @@ class QuotaKind(models.TextChoices):
     JOBS_PER_DAY = "jobs_per_day", _("jobs in 24 hours")
     JOBS_PER_MONTH = "jobs_per_month", _("jobs in a calendar month")
     QUEUED_JOBS = "queued_jobs", _("jobs that wait")
+    COST_DAILY = "cost_daily", _("money in a calendar day")
+    COST_MONTHLY = "cost_monthly", _("money in a calendar month")
     STORAGE_BYTES = "storage_bytes", _("storage")
     # SimpleTuner's, for training on the server's own GPUs, which there is not here: kept and never reached.
     LOCAL_GPUS = "local_gpus", _("GPUs of this server")
+
+
+# Micro-dollars, settled and held.
+MONEY = (QuotaKind.COST_DAILY, QuotaKind.COST_MONTHLY)
 
 
 class QuotaScope(models.TextChoices):
@@ -51,8 +57,9 @@ class JobQuotaQuerySet(models.QuerySet["JobQuota"]):
 
 
 class JobQuota(models.Model):
-    """A count that a person, a team or the platform may not pass. A quota of money is a spend limit, and has no row here.
+    """A count that a person, a team or the platform may not pass.
 
+    A quota of money has a row here only where it is for each of several persons: else it is a spend limit.
     Without a team it is the platform's: for each person or role in every team, or for all teams together.
     """
 
@@ -63,7 +70,7 @@ class JobQuota(models.Model):
     user = models.ForeignKey(User, models.CASCADE, null=True, blank=True, related_name="+")
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, blank=True)
     kind = models.CharField(_("kind"), max_length=20, choices=QuotaKind.choices)
-    limit_value = models.PositiveBigIntegerField(_("limit"), help_text=_("Jobs, or bytes."))
+    limit_value = models.PositiveBigIntegerField(_("limit"), help_text=_("Jobs, bytes, or of money micro-dollars."))
     action = models.CharField(_("when it is reached"), max_length=20, choices=QuotaAction.choices, default=QuotaAction.BLOCK)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -93,6 +100,11 @@ class JobQuota(models.Model):
                 condition=~Q(kind=QuotaKind.STORAGE_BYTES, action=QuotaAction.REQUIRE_APPROVAL),
                 name="job_quota_of_storage_needs_no_approval",
                 violation_error_message=_("An upload cannot wait for approval: a quota of storage blocks, warns or tells the owners."),
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind__in=MONEY) | Q(scope__in=[QuotaScope.ROLE, QuotaScope.EACH]),
+                name="job_quota_of_money_is_for_each_person",
+                violation_error_message=_("What one person, the team or the platform may spend is a spend limit."),
             ),
             models.UniqueConstraint(
                 fields=["team", "scope", "user", "role", "kind"], nulls_distinct=False, name="one_job_quota_per_scope_and_kind"

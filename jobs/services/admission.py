@@ -46,12 +46,12 @@ class Submitted:
 
 
 def admit(caller: Caller, spec: JobSpec, plan: Plan, *, repeat: Repeat | None, now: datetime) -> Submitted:
-    """Decide and write. Raises LimitReached, QuotaReached, KeyTaken."""
+    """Decide and write. Raises LimitReached, QuotaReached, CostQuotaReached, KeyTaken."""
     with transaction.atomic():
         key = repeats.take(caller.team, repeat, now=now) if repeat else None
         job = _write_job(caller, spec, plan, now=now)
         # Quotas are locked after the job and ahead of all that is locked for money: see CONTRIBUTING.md.
-        counted = quotas.check(caller, job, now=now)
+        counted = quotas.check(caller, job, worst_case=plan.worst_case, now=now)
         held = billing.hold(
             team=caller.team,
             amount=plan.worst_case,

@@ -1,6 +1,6 @@
 """Deciding on jobs that wait for approval. A request changes under the lock of its job, so of two deciders one is first.
 
-Approving is a second admission: the price of now, the periods of now, and all limits once more.
+Approving is a second admission: the price of now, the periods of now, and all limits and blocking quotas once more.
 """
 
 from datetime import datetime
@@ -17,11 +17,13 @@ from accounts.models import Team
 from accounts.roles import Right, Role
 from billing import pricebook
 from billing import services as billing
+from billing.models import PriceLine
 from billing.services import LimitReached
 from jobs import tasks, trainingconfigs
 from jobs.models import ApprovalRequest, Job
 from jobs.models.admission import ApprovalRequestQuerySet, ApprovalState
-from jobs.services import approval_requests, approval_rules, ending, experience, pricing
+from jobs.services import approval_requests, approval_rules, ending, experience, pricing, quotas
+from jobs.services.quotas import QuotaReached
 from jobs.states import State, WaitingReason
 
 log = structlog.get_logger(__name__)
@@ -105,14 +107,14 @@ def may_decide(caller: Caller, request: ApprovalRequest) -> bool:
 
 
 def approve(caller: Caller, request: ApprovalRequest, *, notes: str = "") -> ApprovalRequest:
-    """Let a blocked job go: held by the price and in the periods of now, with every limit asked again.
+    """Let a blocked job go: held by the price and in the periods of now, with every limit and blocking quota asked again.
 
-    Raises NotPermitted and its kinds, AlreadyDecided, and LimitReached where it does not fit any more: then the request
-    still waits, and its money stays held as it was.
+    Raises NotPermitted and its kinds, AlreadyDecided, and LimitReached or QuotaReached where it does not fit any more: then the
+    request still waits, and its money stays held as it was.
     """
     try:
         return _approve(caller, request, notes=notes, now=timezone.now())
-    except LimitReached as refusal:
+    except (LimitReached, QuotaReached) as refusal:
         job = request.job
         audit.record(
             team=caller.team, caller=caller, event_type="quota.exceeded", action=f"Could not approve {job.job_id}: {refusal}",
@@ -125,7 +127,11 @@ def _approve(caller: Caller, request: ApprovalRequest, *, notes: str, now: datet
     with transaction.atomic():
         asked, job = _locked(caller, request, now=now)
         require_may_decide(caller, asked)
-        changes = _priced_anew(job, now=now)
+        # In the order of locks: job, quotas, then all that is locked for money.
+        line = pricebook.line_for(hardware=job.trainer.hardware, on=now)
+        worst_case = pricing.worst_case(line, ceiling_seconds=job.ceiling_seconds)
+        quotas.check_again(job, worst_case=worst_case, now=now)
+        changes = _priced_anew(job, line, worst_case, now=now)
         if not job.move_to(State.PENDING, cause="approval", at=now, waiting_reason=WaitingReason.TURN, **changes):
             raise AlreadyDecided(f"Job {job.job_id} is {job.state} and does not wait for approval.")
         _close(asked, ApprovalState.APPROVED, by=caller, notes=notes, now=now)
@@ -140,12 +146,11 @@ def _approve(caller: Caller, request: ApprovalRequest, *, notes: str, now: datet
     return asked
 
 
-def _priced_anew(job: Job, *, now: datetime) -> dict[str, Any]:
-    """What changes of a job whose money is held by the price and in the periods of now. Raises LimitReached."""
-    line = pricebook.line_for(hardware=job.trainer.hardware, on=now)
+def _priced_anew(job: Job, line: PriceLine, worst_case: int, *, now: datetime) -> dict[str, Any]:
+    """What changes of a job whose money is held by this price and in the periods of now. Raises LimitReached."""
     if job.hold is None:
         return {}
-    held = billing.rehold(job.hold, amount=pricing.worst_case(line, ceiling_seconds=job.ceiling_seconds), price_line=line, now=now)
+    held = billing.rehold(job.hold, amount=worst_case, price_line=line, now=now)
     if line == job.price_line:
         return {"hold": held.hold}
     steps = max(1, trainingconfigs.max_train_steps(job.config))

@@ -1,7 +1,7 @@
 """Setting quotas: a team's owners set those of the team and its people, the platform's staff those of the platform.
 
-A quota of money is a spend limit of a day or a month, and has no row of its own: here it is only looked at as a quota. So that
-each has a number of its own, a job quota's is even and a spend limit's odd.
+A quota of money for one person, the team or the platform is a spend limit of a day or a month, and has no row of its own: here it
+is only looked at as a quota. So that each has a number of its own, a job quota's is even and a spend limit's odd.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from jobs.models import JobQuota
 from jobs.models.quotas import QuotaAction, QuotaKind, QuotaScope
 from jobs.services.quota_standings import COST_KIND, COST_PERIOD, TOTALS
 
-KINDS = (*QuotaKind.values, *COST_PERIOD)
+KINDS = tuple(QuotaKind.values)
 MOST_JOBS = 1_000_000
 MOST_BYTES = 2**60
 MOST_MICROS = 1_000_000 * MICROS_PER_USD
@@ -57,10 +57,10 @@ class Quota:
 
     @property
     def id(self) -> int:
-        return 2 * self.row.pk + (1 if self.is_of_money else 0)
+        return 2 * self.row.pk + (1 if self.is_limit else 0)
 
     @property
-    def is_of_money(self) -> bool:
+    def is_limit(self) -> bool:
         return isinstance(self.row, SpendLimit)
 
     @property
@@ -135,7 +135,7 @@ def _unknown(quota_id: int) -> NotFound:
 def put(by: Manager, *, kind: str, scope: str, limit: int, action: str, user: User | None = None, role: str = "") -> Quota:
     """Set the quota of this kind for these people, whether there is one already or not.
 
-    `limit` is jobs or bytes, of money micro-dollars. Of money a quota is the team's, the platform's or one person's.
+    `limit` is jobs or bytes, of money micro-dollars. Of money that of the team, the platform or one person is a spend limit.
 
     Raises NotPermitted, InvalidInput, AboveCeiling, Refusal for what makes no sense.
     """
@@ -143,7 +143,7 @@ def put(by: Manager, *, kind: str, scope: str, limit: int, action: str, user: Us
     team = by.team if isinstance(by, Caller) else None
     _require_sense(kind, scope, limit, action)
     _require_below_ceilings(team, kind, scope, limit)
-    if kind in COST_PERIOD:
+    if _is_limit(kind, scope):
         period = COST_PERIOD[kind]
         return _cost_quota(limit_changes.put(by, scope=scope, user=user, period=period, amount=limit, action=action))
     with transaction.atomic():
@@ -202,6 +202,11 @@ def add_suggested(caller: Caller) -> list[Quota]:
     return [put(caller, kind=kind, scope=QuotaScope.EACH, limit=limit, action=action) for kind, limit, action in missing]
 
 
+def _is_limit(kind: str, scope: str) -> bool:
+    """Whether it is a spend limit, and not a row of its own."""
+    return kind in COST_PERIOD and scope in LimitScope.values
+
+
 # --- What may be set --------------------------------------------------------------------------------------
 
 
@@ -232,14 +237,8 @@ def _require_sense(kind: str, scope: str, limit: int, action: str) -> None:
         raise Refusal(f"limit_value must be above 0 and at most {shown:f}.", field="limit_value")
     if kind == QuotaKind.STORAGE_BYTES and action == QuotaAction.REQUIRE_APPROVAL:
         raise Refusal("An upload cannot wait for approval: a quota of storage blocks, warns or notifies.", field="action")
-    if kind in COST_PERIOD and action not in LimitAction.values:
+    if _is_limit(kind, scope) and action not in LimitAction.values:
         raise Refusal("A quota of money cannot only notify: owners are told of every spend limit anyway. Use warn.", field="action")
-    if kind in COST_PERIOD and scope not in LimitScope.values:
-        raise Refusal(
-            "A quota of money is for the team, the platform or one person, and not for each person or a level.",
-            field="quota_type",
-            hint="Send team_id, org_id or user_id.",
-        )
 
 
 def _require_below_ceilings(team: Team | None, kind: str, scope: str, limit: int) -> None:

@@ -2,7 +2,8 @@
 
 Of the quotas for single persons the nearest decides: the person's own, else their role's, else that for each person; the
 team's come before the platform's. The team's total and the platform's count beside it, all of their jobs together.
-Rehearsals cost nothing and count nowhere.
+Of money a person's own quota and the totals are spend limits: a quota for each person of a role is counted here, and only
+for those who have no limit of their own. Rehearsals cost nothing and count nowhere.
 
 Source: simpletuner-api.md 2.6 and 12.
 """
@@ -17,23 +18,27 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models.functions import Coalesce
 
 from accounts.models import APIToken, Team, User
 from billing import services as billing
 from billing.limits import WARNING_PERCENT, LimitStatus
-from billing.models import LimitAction, LimitScope
+from billing.models import Hold, HoldQuerySet, LimitAction, LimitScope, SpendLimit
 from billing.periods import bounds
 from billing.prices import dollars
 from jobs.models import Artifact, Blob, DatasetFile, Job, JobQuota
 from jobs.models.job import JobQuerySet
-from jobs.models.quotas import QuotaAction, QuotaKind, QuotaScope
+from jobs.models.quotas import MONEY, QuotaAction, QuotaKind, QuotaScope
 from jobs.states import ACTIVE, State
 
 WINDOWS = {QuotaKind.JOBS_PER_HOUR: timedelta(hours=1), QuotaKind.JOBS_PER_DAY: timedelta(days=1)}
 JOB_KINDS = frozenset(QuotaKind) - {QuotaKind.STORAGE_BYTES, QuotaKind.LOCAL_GPUS}
 # What SimpleTuner calls a quota of money is a spend limit of this period.
-COST_PERIOD = {"cost_daily": "daily", "cost_monthly": "monthly"}
+COST_PERIOD = {QuotaKind.COST_DAILY.value: "daily", QuotaKind.COST_MONTHLY.value: "monthly"}
 COST_KIND = {period: kind for kind, period in COST_PERIOD.items()}
+
+# What was charged for a hold, or what is held while nobody knows that.
+_TOTAL = Sum(Coalesce("charge", "amount"))
 
 # As SimpleTuner's own sentences have it, for one and for several.
 NOUNS = {
@@ -69,7 +74,8 @@ class Ceiling:
 class Standing:
     """How one quota stands. `limit` and `current` are jobs or bytes, of money whole micro-dollars.
 
-    `kind` is a QuotaKind or one of COST_PERIOD. A total that blocks lowers the limit of the quotas below it.
+    Of money `held` is part of `current`, and `requested` is what one more job can cost at most. A total that blocks lowers the
+    limit of the quotas below it.
     """
 
     kind: str
@@ -77,11 +83,14 @@ class Standing:
     action: str
     limit: int
     current: int
+    held: int = 0
+    requested: int = 0
     ceiling: Ceiling | None = None
 
     @property
     def is_exceeded(self) -> bool:
-        return self.current >= self.limit and self.kind != QuotaKind.LOCAL_GPUS
+        is_beyond = self.current >= self.limit or self.current + self.requested > self.limit
+        return is_beyond and self.kind != QuotaKind.LOCAL_GPUS
 
     @property
     def is_warning(self) -> bool:
@@ -98,13 +107,13 @@ class Standing:
 
     @property
     def is_of_jobs(self) -> bool:
-        """Whether one more job counts for it."""
+        """Whether one more job counts for it, or its money."""
         return self.kind in JOB_KINDS
 
     @property
     def with_one_more(self) -> "Standing":
         """As it stands once one more job is there."""
-        return replace(self, current=self.current + 1)
+        return replace(self, current=self.current + (self.requested if self.kind in MONEY else 1), requested=0)
 
     @property
     def message(self) -> str:
@@ -121,7 +130,8 @@ class Standing:
     def fact(self) -> str:
         """What is allowed, and what there is."""
         if self.kind in COST_PERIOD:
-            return f"{self._now} of {self._most} {self._whose}."
+            asked = f", and the job can cost up to {dollars(self.requested)}" if self.requested else ""
+            return f"{self._now} of {self._most} {self._whose}{asked}."
         return f"Maximum {self._most} allowed {self._whose}; {self._now} now."
 
     @property
@@ -161,9 +171,13 @@ def size(count: int) -> str:
 # --- For a person in a team -------------------------------------------------------------------------------
 
 
-def standings(*, team: Team, user: User, role: str, now: datetime) -> list[Standing]:
-    """How the quotas of jobs and storage stand that apply to a person in a team; without a lock, and writing nothing."""
-    return of_rows(JobQuota.objects.applying_to(team=team, user=user, role=role), team=team, user=user, now=now)
+def standings(*, team: Team, user: User, role: str, requested: int = 0, now: datetime) -> list[Standing]:
+    """How the quotas with a row stand that apply to a person in a team; without a lock, and writing nothing.
+
+    `requested` is what one more job can cost at most, in micro-dollars.
+    """
+    rows = JobQuota.objects.applying_to(team=team, user=user, role=role)
+    return of_rows(rows, team=team, user=user, now=now, requested=requested)
 
 
 def with_money(*, team: Team, user: User, role: str, token: APIToken | None = None, now: datetime) -> tuple[list[Standing], list[str]]:
@@ -173,8 +187,8 @@ def with_money(*, team: Team, user: User, role: str, token: APIToken | None = No
     """
     money = billing.statuses(team=team, user=user, token=token, now=now)
     found = standings(team=team, user=user, role=role, now=now)
-    found += [of_money(status) for status in money if status.window in COST_KIND and status.scope != LimitScope.TOKEN]
     reasons = [standing.message for standing in found if standing.blocks and standing.is_of_jobs]
+    found += [of_money(status) for status in money if status.window in COST_KIND and status.scope != LimitScope.TOKEN]
     return found, reasons + [_spent(status) for status in money if status.action == LimitAction.BLOCK and status.left == 0]
 
 
@@ -189,15 +203,52 @@ def of_money(status: LimitStatus) -> Standing:
     return Standing(kind=COST_KIND[status.window], scope=status.scope, action=status.action, limit=status.limit, current=current)
 
 
-def of_rows(rows: Iterable[JobQuota], *, team: Team, user: User, now: datetime, leaving_out: Job | None = None) -> list[Standing]:
-    """How those of the rows stand that decide for a person in a team, the person's own before the totals."""
-    deciding = _deciding(rows)
+def as_limit(standing: Standing, *, team: Team, now: datetime) -> LimitStatus:
+    """A quota of money as refusals and dry runs show spend limits; `scope` is "role" or "each"."""
+    return LimitStatus(
+        scope=standing.scope,
+        name="quota",
+        window=COST_PERIOD[standing.kind],
+        action=standing.action,
+        limit=standing.limit,
+        top_up=0,
+        used=standing.current - standing.held,
+        held=standing.held,
+        left=max(0, standing.limit - standing.current),
+        requested=standing.requested,
+        resets_at=money_period(team, standing.kind, now)[1],
+        binding=standing.blocks,
+    )
+
+
+def of_rows(
+    rows: Iterable[JobQuota], *, team: Team, user: User, now: datetime, leaving_out: Job | None = None, requested: int = 0
+) -> list[Standing]:
+    """How those of the rows stand that decide for a person in a team, the person's own before the totals.
+
+    `requested` is what one more job can cost at most; a job that is there already is left out with its money.
+    """
+    deciding = _without_limits_of_their_own(_deciding(rows), team=team, user=user)
     kinds: dict[str, set[str]] = defaultdict(set)
     for row in deciding:
         kinds[_counted_for(row.scope)].add(row.kind)
     jobs = counted().exclude(pk=leaving_out.pk) if leaving_out else counted()
     counts = {scope: counts_of(found, scope, team, user, jobs=jobs, now=now) for scope, found in kinds.items()}
-    return [_standing(row, deciding, counts[_counted_for(row.scope)].get(row.kind, 0)) for row in deciding]
+    found = [_standing(row, deciding, counts[_counted_for(row.scope)].get(row.kind, 0)) for row in deciding if row.kind not in MONEY]
+    for row in (row for row in deciding if row.kind in MONEY):
+        settled, held = spent_by(user, team=team, kind=row.kind, now=now, leaving_out=leaving_out)
+        found.append(replace(_standing(row, deciding, settled + held), held=held, requested=requested))
+    return found
+
+
+def _without_limits_of_their_own(deciding: list[JobQuota], *, team: Team, user: User) -> list[JobQuota]:
+    """All but those of money where the person's own limit decides, which is nearer."""
+    periods = [COST_PERIOD[row.kind] for row in deciding if row.kind in MONEY]
+    if not periods:
+        return deciding
+    own = SpendLimit.objects.enabled().filter(scope=LimitScope.PERSON, team=team, user=user, period__in=periods)
+    settled = {COST_KIND[period] for period in own.values_list("period", flat=True)}
+    return [row for row in deciding if row.kind not in settled]
 
 
 def _standing(row: JobQuota, deciding: list[JobQuota], current: int) -> Standing:
@@ -244,20 +295,31 @@ def usage(rows: Iterable[JobQuota], *, team: Team | None, now: datetime) -> dict
 def fullest(rows: Iterable[JobQuota], *, team: Team, now: datetime) -> dict[int, tuple[User, int]]:
     """For each of these quotas for several persons, by its key: whose count is the highest of those for whom it decides."""
     rows = [row for row in rows if row.scope not in TOTALS]
-    conditions = _conditions({row.kind for row in rows}, team.time_zone, now=now)
-    if not conditions:
+    counted_by = _counted_by_person({row.kind for row in rows}, team, now=now)
+    if not counted_by:
         return {}
-    counts = {kind: Count("pk", filter=condition) for kind, condition in conditions.items()}
-    by_person = team.jobs.against_quotas().filter(reduce(or_, conditions.values())).order_by().values("submitted_by").annotate(**counts)
-    counted_by: dict[int, Any] = {found["submitted_by"]: found for found in by_person}
     highest: dict[int, tuple[User, int]] = {}
     for member in team.memberships.select_related("user").order_by("user__username"):
         mine = [row for row in rows if row.user_id in (None, member.user_id) and row.role in ("", member.role)]
-        for row in _deciding(mine):
+        for row in _without_limits_of_their_own(_deciding(mine), team=team, user=member.user):
             count = counted_by.get(member.user_id, {}).get(row.kind, 0)
             if count and (row.pk not in highest or count > highest[row.pk][1]):
                 highest[row.pk] = (member.user, count)
     return highest
+
+
+def _counted_by_person(kinds: set[str], team: Team, *, now: datetime) -> dict[int, dict[str, int]]:
+    """How much there is of each kind of each of a team's people who have anything of it; of money, micro-dollars."""
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    if conditions := _conditions(kinds, team.time_zone, now=now):
+        counts = {kind: Count("pk", filter=condition) for kind, condition in conditions.items()}
+        jobs = team.jobs.against_quotas().filter(reduce(or_, conditions.values())).order_by()
+        for of_one in jobs.values_list("submitted_by").annotate(**counts):
+            found[of_one[0]] |= dict(zip(counts, of_one[1:], strict=True))
+    for kind in kinds.intersection(MONEY):
+        for spent in _money_in_period(team, kind, now=now).order_by().values("user").annotate(total=_TOTAL):
+            found[spent["user"]][kind] = spent["total"]
+    return found
 
 
 # --- Counting ---------------------------------------------------------------------------------------------
@@ -289,6 +351,25 @@ def _conditions(kinds: Iterable[str], zone: str, *, now: datetime) -> dict[str, 
         **{kind: Q(submitted_at__gt=now - window) for kind, window in WINDOWS.items()},
     }
     return {kind.value: condition for kind, condition in known.items() if kind in kinds}
+
+
+def spent_by(user: User, *, team: Team, kind: str, now: datetime, leaving_out: Job | None = None) -> tuple[int, int]:
+    """What is settled, and what is held, for a person's jobs in the calendar day or month of a team, in micro-dollars."""
+    holds = _money_in_period(team, kind, now=now).filter(user=user)
+    if leaving_out is not None and leaving_out.hold_id:
+        holds = holds.exclude(pk=leaving_out.hold_id)
+    sums = holds.aggregate(settled=Sum("charge"), held=Sum("amount", filter=Q(charge=None)))
+    return sums["settled"] or 0, sums["held"] or 0
+
+
+def _money_in_period(team: Team, kind: str, *, now: datetime) -> HoldQuerySet:
+    starts_at, ends_at = money_period(team, kind, now)
+    return Hold.objects.filter(team=team, is_rehearsal=False, created_at__gte=starts_at, created_at__lt=ends_at)
+
+
+def money_period(team: Team, kind: str, now: datetime) -> tuple[datetime, datetime]:
+    """The calendar day or month of a quota of money, in the team's time zone."""
+    return bounds(COST_PERIOD[kind], now, time_zone=team.time_zone, first_weekday=team.first_weekday)
 
 
 def month_of(zone: str, now: datetime) -> tuple[datetime, datetime]:

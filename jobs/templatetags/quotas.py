@@ -4,7 +4,7 @@ from babel.numbers import format_decimal
 from django import template
 from django.template.defaultfilters import filesizeformat
 from django.utils.text import capfirst
-from django.utils.translation import get_language, gettext_lazy, to_locale
+from django.utils.translation import get_language, to_locale
 from django.utils.translation import gettext as _
 
 from accounts.roles import Role
@@ -15,11 +15,7 @@ from jobs.templatetags.figures import dollars
 
 register = template.Library()
 
-KIND_LABELS = {
-    **{kind.value: kind.label for kind in QuotaKind},
-    "cost_daily": gettext_lazy("money in a calendar day"),
-    "cost_monthly": gettext_lazy("money in a calendar month"),
-}
+KIND_LABELS = {kind.value: kind.label for kind in QuotaKind}
 
 
 @register.filter

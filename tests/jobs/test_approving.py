@@ -23,6 +23,7 @@ from jobs.models.admission import ApprovalState
 from jobs.models.quotas import QuotaAction, QuotaKind, QuotaScope
 from jobs.services import admission, approving, cancelling, dispatch, planning, submission
 from jobs.services.approval_requests import LIFETIME
+from jobs.services.quotas import QuotaReached
 from jobs.specs import JobSpec
 from jobs.templatetags.approvals import in_words
 from tests.billing.factories import USD, PriceLineFactory, SpendLimitFactory, race
@@ -240,6 +241,41 @@ def test_a_limit_that_was_set_or_lowered_meanwhile_is_asked(ready, asked):
     SpendLimitFactory(team=ready.team, amount=1 * USD)
 
     with pytest.raises(LimitReached):
+        approving.approve(caller(ready), asked)
+
+
+@pytest.mark.parametrize("whose", ["everybody's", "the person's", "the team's"])
+def test_a_quota_that_was_set_meanwhile_is_asked_and_the_request_waits_on(ready, asked, whose):
+    submission.submit(ready.caller, JobSpec(config_name=NAMED))
+    scope = {"everybody's": QuotaScope.EACH, "the person's": QuotaScope.PERSON, "the team's": QuotaScope.TEAM}[whose]
+    user = ready.caller.user if scope == QuotaScope.PERSON else None
+    quota = JobQuota.objects.create(team=ready.team, scope=scope, user=user, kind=QuotaKind.CONCURRENT_JOBS, limit_value=1)
+
+    with pytest.raises(QuotaReached, match="Maximum 1 concurrent job allowed"):
+        approving.approve(caller(ready), asked)
+
+    asked.refresh_from_db()
+    assert (asked.state, asked.job.state, AuditLine.objects.filter(event_type="quota.exceeded").count()) == ("pending", "blocked", 1)
+    quota.limit_value = 2
+    quota.save()
+    assert approving.approve(caller(ready), asked).state == "approved"
+
+
+def test_a_quota_that_asks_has_its_answer_in_the_approval(ready, asked):
+    submission.submit(ready.caller, JobSpec(config_name=NAMED))
+    JobQuota.objects.create(
+        team=ready.team, scope=QuotaScope.EACH, kind=QuotaKind.CONCURRENT_JOBS, limit_value=1, action=QuotaAction.REQUIRE_APPROVAL
+    )
+
+    assert approving.approve(caller(ready), asked).state == "approved"
+
+
+def test_a_role_that_changed_meanwhile_brings_its_quota(ready, asked):
+    submission.submit(ready.caller, JobSpec(config_name=NAMED))
+    JobQuota.objects.create(team=ready.team, scope=QuotaScope.ROLE, role=Role.VIEWER, kind=QuotaKind.CONCURRENT_JOBS, limit_value=1)
+    ready.team.memberships.filter(user=ready.caller.user).update(role=Role.VIEWER)
+
+    with pytest.raises(QuotaReached):
         approving.approve(caller(ready), asked)
 
 

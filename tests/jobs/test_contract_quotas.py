@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from accounts import levels
 from accounts.models import AuditLine
 from accounts.roles import Role
 from billing.models import SpendLimit
@@ -104,7 +105,6 @@ WRONG = [
     ({**FIVE, "org_id": 1}, 403, None),
     ({"quota_type": "storage_bytes", "limit_value": 5, "action": "require_approval"}, 422, "action"),
     ({"quota_type": "cost_daily", "limit_value": 5, "action": "notify"}, 422, "action"),
-    ({"quota_type": "cost_daily", "limit_value": 5, "level_id": 2}, 422, "quota_type"),
     ({"quota_type": "cost_daily", "limit_value": 1e12}, 422, "limit_value"),
 ]
 
@@ -191,6 +191,26 @@ def test_a_persons_quota_of_money_goes_off_and_comes_back_with_its_number(call, 
     [standing] = call(researcher, "get", f"{QUOTAS}/status").json()["quotas"]
     assert (standing["quota_type"], standing["current"], standing["percent_used"], standing["source"]) == ("cost_daily", 4, 80.0, "user")
     assert SpendLimit.objects.get().user == researcher.user
+
+
+def test_a_level_has_a_quota_of_money_for_each_of_its_people(call, owner, researcher, lead):
+    level = levels.of_role(Role.RESEARCHER).id
+    said = call(owner, "post", QUOTAS, {"quota_type": "cost_daily", "limit_value": 5, "level_id": level}).json()["quota"]
+    hold(owner.team, 4, now=timezone.now(), user=researcher.user)
+    hold(owner.team, 9, now=timezone.now(), user=lead.user)
+
+    assert {name: said[name] for name in ("quota_type", "limit_value", "limit_value_micros", "scope", "level_id", "action")} == {
+        "quota_type": "cost_daily", "limit_value": 5, "limit_value_micros": 5 * USD, "scope": "level", "level_id": level, "action": "block",
+    }  # fmt: skip
+    [standing] = call(researcher, "get", f"{QUOTAS}/status").json()["quotas"]
+    assert set(standing) >= set(S)
+    assert (standing["quota_type"], standing["current"], standing["percent_used"], standing["source"]) == ("cost_daily", 4, 80.0, "level")
+    assert call(lead, "get", f"{QUOTAS}/status").json()["quotas"] == []
+    [impact] = call(researcher, "post", f"{QUOTAS}/cost-estimate", estimated_cost="1.01").json()["impacts"]
+    assert (impact["after"], impact["limit"], impact["would_exceed"], impact["source"]) == (5.01, 5, True, "level")
+    assert SpendLimit.objects.count() == 0
+    assert call(owner, "delete", f"{QUOTAS}/{said['id']}").json()["success"] is True
+    assert call(owner, "get", QUOTAS).json()["quotas"] == []
 
 
 def test_what_an_estimated_cost_would_do(call, owner):

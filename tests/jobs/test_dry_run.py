@@ -112,6 +112,34 @@ def test_a_misspelt_dry_run_submits_nothing(ready, word):
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [("?dry_run", {}), ("?dry_run=", {}), ("", {"dry_run": True}), ("", {"dry_run": "true"}), ("?dry_run=false", {"dry_run": True})],
+)
+def test_a_dry_run_that_is_asked_for_in_another_place_submits_nothing_either(ready, query, body):
+    answer = ready.post({"config_name_to_load": NAMED, **body}, path=f"{SUBMIT}{query}").json()
+
+    assert (answer["dry_run"], answer["verdict"]) == (True, "admitted")
+    assert not Job.objects.exists()
+
+
+def test_a_dry_run_in_the_body_is_true_or_false(ready):
+    answer = ready.post({"config_name_to_load": NAMED, "dry_run": "perhaps"})
+
+    assert (answer.status_code, answer.json()["field"], Job.objects.count()) == (400, "dry_run", 0)
+    assert ready.post({"config_name_to_load": NAMED, "dry_run": False}).json()["status"] == "pending"
+
+
+def test_a_key_that_was_tried_out_in_the_body_is_free_and_a_repeat_with_it_is_none_of_another_content(ready):
+    body = {"config_name_to_load": NAMED, "idempotency_key": "tonight"}
+
+    tried = ready.post({**body, "dry_run": True}).json()
+    first = ready.post(body).json()
+    again = ready.post({**body, "dry_run": True}).json()
+
+    assert (tried["verdict"], first["idempotent_hit"], again["verdict"], again["quota_warnings"]) == ("admitted", False, "repeat", [])
+
+
 def test_who_may_not_submit_may_not_try_either(ready):
     viewer = MembershipFactory(team=ready.team, role=Role.VIEWER)
 

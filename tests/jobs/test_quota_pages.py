@@ -81,7 +81,7 @@ WRONG = [
     ({"limit": "999999999"}, "limit"),
     ({"action": "shout"}, "action"),
     ({"kind": "storage_bytes", "action": "require_approval"}, "action"),
-    ({"kind": "cost_daily", "whom": "each"}, "kind"),
+    ({"kind": "cost_daily", "whom": "team", "action": "notify"}, "action"),
 ]
 
 
@@ -248,6 +248,15 @@ def test_a_quota_that_is_used_up_takes_the_submit_button_away(client, submitting
     page = client.get(address("new", submitting.team))
 
     assert "A quota is used up: jobs at the same time, 2 of 2 (each person). Wait until a job has ended" in words(page)
+    assert re.search(r'form="job-form"\s+disabled', page.content.decode())
+
+
+def test_a_job_that_costs_more_than_is_left_of_a_quota_of_money_is_not_offered(client, submitting):
+    quota(submitting.team, QuotaKind.COST_DAILY, USD)
+
+    page = client.get(address("new", submitting.team))
+
+    assert re.search(r"This job can cost up to \$\d+\.\d\d, and of a quota \$0\.00 of \$1\.00 are used or held: money in a", words(page))
     assert re.search(r'form="job-form"\s+disabled', page.content.decode())
 
 

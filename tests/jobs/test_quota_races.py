@@ -47,6 +47,15 @@ def test_racing_submissions_of_one_person_cannot_pass_a_quota(team, kind):
     assert (len(admitted(outcomes)), Job.objects.count()) == (3, 3)
 
 
+def test_racing_submissions_of_one_person_cannot_spend_more_than_their_level_may(team):
+    quota(team.team, QuotaKind.COST_MONTHLY, 10 * USD, scope=QuotaScope.ROLE, role=team.member.role)
+
+    outcomes = race(lambda _number: submission.submit(team.caller, JobSpec(config_name=NAMED, max_seconds=3600)), times=12)
+
+    # Each can cost $3.57 at most.
+    assert (len(admitted(outcomes)), Job.objects.count()) == (2, 2)
+
+
 def test_racing_submissions_under_many_quotas_and_limits_neither_pass_one_nor_lock_each_other_out(team):
     people = [team.member, *(make_member(team.team, role) for role in (Role.LEAD, Role.OWNER))]
     # Keys run against the scopes, so that only the order of locking keeps the submissions from a deadlock.

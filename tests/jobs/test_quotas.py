@@ -1,6 +1,7 @@
 """Job quotas at the door of a submission: what counts, for whom, and what each action does."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import time_machine
@@ -10,10 +11,14 @@ from accounts.models import AuditLine
 from accounts.roles import Role
 from billing.models import Hold
 from jobs.models import Job, JobQuota
-from jobs.models.quotas import QuotaAction, QuotaKind, QuotaScope
-from jobs.services import quota_standings
+from jobs.models.quotas import MONEY, QuotaAction, QuotaKind, QuotaScope
+from jobs.services import approving, quota_standings
+from jobs.services.quotas import CostQuotaReached
 from jobs.states import State
+from tests.billing.factories import USD, PriceLineFactory, SpendLimitFactory, hold
 from tests.factories import TeamFactory, make_token
+from tests.jobs.approvals import blocked
+from tests.jobs.approvals import caller as approver
 from tests.jobs.factories import ArtifactFactory, JobFactory, make_member
 from tests.jobs.ready import NAMED, make_ready
 
@@ -34,6 +39,80 @@ def job_of(ready, *, ago=timedelta(0), state=State.RUNNING, by=None, **fields):
         submitted_at=timezone.now() - ago,
         **fields,
     )
+
+
+# --- Money of each person of a role -----------------------------------------------------------------------
+
+# An hour and the margin on one L40S, in micro-dollars.
+HOUR = 3_568_500
+
+
+def of_money(ready, limit, **more):
+    return quota(ready.team, **{"kind": QuotaKind.COST_DAILY, "scope": QuotaScope.ROLE, "role": Role.RESEARCHER, "limit": limit, **more})
+
+
+def test_what_a_level_may_spend_refuses_with_402_and_leaves_nothing(ready):
+    of_money(ready, 2 * HOUR - 1)
+    ready.submit(max_seconds=3600)
+
+    answer = ready.post({**BODY, "max_seconds": 3600})
+
+    said = answer.json()
+    assert (answer.status_code, said["code"], Job.objects.count(), Hold.objects.count()) == (402, "cost_quota_exceeded", 1, 1)
+    assert said["detail"] == ("Quota exceeded: $3.57 of $7.14 daily for each person of the role, and the job can cost up to $3.57.")
+    [limit] = said["details"]["limits"]
+    assert {name: limit[name] for name in ("scope", "window", "action", "binding", "limit_micros", "used_micros", "held_micros")} == {
+        "scope": "role", "window": "daily", "action": "block", "binding": True, "limit_micros": 2 * HOUR - 1, "used_micros": 0,
+        "held_micros": HOUR,
+    }  # fmt: skip
+    assert (limit["left_micros"], limit["requested_micros"]) == (HOUR - 1, HOUR)
+
+
+def test_what_a_level_may_spend_may_be_spent_whole(ready):
+    of_money(ready, 2 * HOUR)
+    ready.submit(max_seconds=3600)
+
+    assert ready.post({**BODY, "max_seconds": 3600}).status_code == 200
+
+
+def test_what_was_spent_in_another_period_or_by_others_or_in_a_rehearsal_is_not_counted(ready):
+    of_money(ready, HOUR)
+    other = make_member(ready.team)
+    for more in ({"user": other.user}, {"now": timezone.now() - timedelta(days=2)}, {"is_rehearsal": True}):
+        hold(ready.team, 3, **{"user": ready.member.user, "now": timezone.now(), **more})
+
+    assert ready.post({**BODY, "max_seconds": 3600}).status_code == 200
+
+
+def test_a_limit_of_ones_own_comes_before_that_of_the_level(ready):
+    of_money(ready, 1)
+    SpendLimitFactory(scope="person", team=ready.team, user=ready.member.user, period="daily", amount=HOUR)
+
+    assert ready.post({**BODY, "max_seconds": 3600}).status_code == 200
+    assert ready.post({**BODY, "max_seconds": 3600}).json()["code"] == "cost_limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "warns"), [("warn", "pending", True), ("require_approval", "blocked", True), ("notify", "pending", False)]
+)
+def test_a_level_beyond_its_money_is_warned_waits_or_is_told_of(ready, action, status, warns):
+    of_money(ready, HOUR - 1, action=action)
+
+    said = ready.post({**BODY, "max_seconds": 3600}).json()
+
+    assert (said["status"], any("daily for each person of the role" in warning for warning in said["quota_warnings"])) == (status, warns)
+
+
+def test_a_price_that_rose_meanwhile_is_asked_of_the_level_when_the_job_is_approved(ready):
+    asked = blocked(ready, max_seconds=3600)
+    of_money(ready, HOUR)
+    PriceLineFactory(hardware="gpu-l40s", usd_per_second=Decimal("0.001"), effective_from=timezone.now())
+
+    with pytest.raises(CostQuotaReached):
+        approving.approve(approver(ready), asked)
+
+    JobQuota.objects.update(limit_value=3660 * USD // 1000)
+    assert approving.approve(approver(ready), asked).state == "approved"
 
 
 # --- What each action does --------------------------------------------------------------------------------
@@ -267,14 +346,15 @@ def test_a_total_that_blocks_lowers_the_quota_below_it(ready):
 def test_asking_how_they_stand_takes_as_many_questions_for_many_jobs(ready, django_assert_num_queries):
     for kind in QuotaKind:
         quota(ready.team, kind, limit=100)
-        quota(ready.team, kind, limit=100, scope=QuotaScope.TEAM)
+        if kind not in MONEY:
+            quota(ready.team, kind, limit=100, scope=QuotaScope.TEAM)
 
     def ask():
         return quota_standings.standings(team=ready.team, user=ready.member.user, role=ready.member.role, now=timezone.now())
 
     for _ in range(2):
         job_of(ready)
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(10):
             found = ask()
     assert {standing.current for standing in found if standing.kind == QuotaKind.CONCURRENT_JOBS} == {2}
 
