@@ -176,7 +176,10 @@ class Api:
         sandbox, name = self.sandbox, account["username"]
         http_allowed = sandbox.rules.use("http_webhooks", name)
         wanted = predictions.parse(await _json(request), request.headers.get("cancel-after"), http_allowed=http_allowed)
-        row = sandbox.predictions.create(name, wanted, {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES})
+        pinned = {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES}
+        if wanted.version.hardware == "cpu":  # these stand ready; what runs on them is cut off before a GPU has booted
+            pinned["boot_seconds"] = 0
+        row = sandbox.predictions.create(name, wanted, pinned)
         sandbox.runner.start(row)
         await asyncio.sleep(sandbox.rules.use("hold_create_answer_seconds", name))
         seconds = predictions.preferred_wait(request.headers.get("prefer"))
