@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from . import accounts, catalogue, control, predictions, problems
 from .clock import Clock
 from .files import Files
 from .gate import Gate
+from .reading import json_of
 from .repositories import Repositories
 from .rules import PROFILES, Rules
 from .runner import PINNED_RULES, Runner
@@ -237,6 +237,6 @@ async def _json(request: Request) -> Any:
         if len(body) > MAX_JSON_BYTES:
             raise problems.titled(413, "Request too large", "The request body is too large")
     try:
-        return json.loads(body)
+        return json_of(body)
     except ValueError as error:
         raise problems.titled(400, "Bad request", "The request body is not valid JSON") from error
