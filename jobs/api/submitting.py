@@ -55,6 +55,7 @@ class SubmitSerializer(serializers.Serializer[Any]):
     webhook_url = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=500)
     snapshot_name = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=200)
     snapshot_message = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=2000)
+    dry_run = serializers.BooleanField(required=False, allow_null=True)
 
     def validate_dataloader_config(self, given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
         """Refuse keys: the provider redacts nothing in a dataloader, and we would keep them in clear."""
@@ -90,8 +91,9 @@ class SubmitSerializer(serializers.Serializer[Any]):
 class SubmitJob(APIView):
     """Admit a job. Answers in milliseconds; packing, upload and the provider come later.
 
-    With `?dry_run=true` everything is decided in the same way and nothing is kept but a line in the audit trail: the answer is 200
-    with the `verdict` admitted, needs_approval, repeat or refused, and with what the submission would have answered.
+    With `?dry_run=true`, or `dry_run` in the body, everything is decided in the same way and nothing is kept but a line in the audit
+    trail: the answer is 200 with the `verdict` admitted, needs_approval, repeat or refused, and with what the submission would have
+    answered.
     """
 
     permission_classes = [needs(Right.SUBMIT, permission="job.submit")]
@@ -103,9 +105,11 @@ class SubmitJob(APIView):
             raise NotFound(f"Unknown provider '{named}'.", field="provider", hint="This server runs jobs on replicate.")
         asked = SubmitSerializer(data=fields_of(request))
         asked.is_valid(raise_exception=True)
+        # Taken at both places: who asks at the other one for a trial must not pay for a run.
+        is_trial = bool(asked.validated_data.pop("dry_run", False)) or truth(request, "dry_run")
         self._check_webhook(request, asked.validated_data.get("webhook_url") or "")
         spec, repeat = asked.spec(provider=named), self._repeat(request, asked.validated_data)
-        if truth(request, "dry_run"):
+        if is_trial:
             return Response(dryrun.answer(trying.dry_run(caller_in(request), spec, repeat=repeat), spec))
         submitted = submission.submit(caller_in(request), spec, repeat=repeat)
         job = submitted.job

@@ -50,6 +50,15 @@ def test_a_dry_run_says_everything_that_decides_and_leaves_one_audit_line(ready)
     assert (AuditLine.objects.count() - lines, line.event_type, line.after["verdict"]) == (1, "job.dry_run", "admitted")
 
 
+@pytest.mark.parametrize("said", [True, "true"])
+def test_a_trial_can_be_asked_for_in_the_body_as_well_and_a_misspelt_one_submits_nothing(ready, said):
+    tried = ready.post({"config_name_to_load": NAMED, "dry_run": said})
+    misspelt = ready.post({"config_name_to_load": NAMED, "dry_run": "perhaps"})
+
+    assert (tried.json()["verdict"], misspelt.status_code, misspelt.json()["field"]) == ("admitted", 400, "dry_run")
+    assert not Job.objects.exists()
+
+
 def test_a_dry_run_that_would_be_refused_names_the_limit_that_binds(ready):
     SpendLimitFactory(team=ready.team, amount=1 * USD, name="month")
     before = rows()
