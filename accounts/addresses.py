@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -33,10 +34,20 @@ def private_address_of(url: str) -> str:
     if settings.ALLOW_PRIVATE_HOSTS:
         return ""
     try:
-        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        return private_among(looked_up(host))
     except (OSError, UnicodeError):
         return ""  # the call itself will say that the name was not found, unless a proxy knows it
-    return next((address for address in sorted(found) if not ipaddress.ip_address(address).is_global), "")
+
+
+def looked_up(host: str) -> list[str]:
+    """The addresses that a name leads to from here, in the order in which they are to be tried. Raises OSError, UnicodeError."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def private_among(addresses: Iterable[str]) -> str:
+    """The first of these addresses that is outside the public internet; "" if none is."""
+    return next((address for address in sorted(addresses) if not ipaddress.ip_address(address).is_global), "")
 
 
 def _is_private(host: str) -> bool:

@@ -8,13 +8,17 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from django.conf import settings
 from django.utils.translation import gettext, gettext_noop
+
+from accounts.addresses import looked_up, private_among
 
 LONGEST_CONNECT_SECONDS = 10.0
 # OpenSSL's verdicts on a certificate (X509_V_ERR_…).
@@ -52,6 +56,7 @@ class Reason(StrEnum):
     PROXY_REFUSED = "proxy_refused"
     PROXY_FAILED = "proxy_failed"
     NAME = "name_not_found"
+    PRIVATE = "private_address"
     REFUSED = "refused"
     CERTIFICATE = "certificate"
     CERTIFICATE_EXPIRED = "certificate_expired"
@@ -70,6 +75,7 @@ SENTENCES = {
     Reason.PROXY_REFUSED: gettext_noop("The proxy %(proxy)s does not allow calls to %(host)s (403)."),
     Reason.PROXY_FAILED: gettext_noop("The proxy %(proxy)s could not pass the call on to %(host)s (%(said)s)."),
     Reason.NAME: gettext_noop("The name %(host)s was not found."),
+    Reason.PRIVATE: gettext_noop("%(host)s leads to the private address %(said)s, which is not called."),
     Reason.REFUSED: gettext_noop("%(host)s refused the connection: nothing answers there."),
     Reason.CERTIFICATE: gettext_noop("The certificate of %(host)s is not trusted (%(said)s)."),
     Reason.CERTIFICATE_EXPIRED: gettext_noop("The certificate of %(host)s has expired."),
@@ -114,6 +120,14 @@ class Unusable(Exception):
     trouble = Trouble(Reason.SETTINGS)
 
 
+class PrivateHost(httpx.ConnectError):
+    """A name led to `address`, outside the public internet, at the moment of the call."""
+
+    def __init__(self, address: str, *, request: httpx.Request) -> None:
+        super().__init__(f"{request.url.host} leads to a private address.", request=request)
+        self.address = address
+
+
 class Steps:
     """How far one call came: whom it dialled and whose certificate it looked at. Give it to httpx as `trace`.
 
@@ -133,6 +147,10 @@ class Steps:
         elif event.endswith("start_tls.started"):
             self._greeted = str(info["server_hostname"] or "")
 
+    def led_to(self, address: str) -> None:
+        """The host was looked up and stands at this address, so that dialling it is dialling the host."""
+        self._target = (address, self._target[1])
+
     @property
     def proxy(self) -> str:
         """The proxy that was dialled, as host:port; "" where the call went straight."""
@@ -144,8 +162,19 @@ class Steps:
         return self._greeted or self.host
 
 
-def client(outbound: Outbound, *, headers: Mapping[str, str] | None = None) -> httpx.Client:
-    """An HTTP client that calls so and follows no redirect. Raises Unusable."""
+def public_client(outbound: Outbound, url: str, *, headers: Mapping[str, str] | None = None) -> httpx.Client:
+    """A client for an address that a team names: what it dials is what was looked up and found public. Raises Unusable.
+
+    Where a proxy is on the way the proxy looks the name up, and its rules decide. Private hosts may be allowed (see accounts.addresses).
+    """
+    proxy = outbound.proxy_url or _environments_proxy(url)
+    if proxy or settings.ALLOW_PRIVATE_HOSTS:
+        return client(replace(outbound, proxy_url=proxy), headers=headers)
+    return client(outbound, headers=headers, public_only=True)
+
+
+def client(outbound: Outbound, *, headers: Mapping[str, str] | None = None, public_only: bool = False) -> httpx.Client:
+    """An HTTP client that calls so and follows no redirect; `public_only` asks no proxy and dials public addresses. Raises Unusable."""
     patience, connect = outbound.timeout_seconds, outbound.connect_seconds
     try:
         context = tls(outbound)
@@ -153,6 +182,7 @@ def client(outbound: Outbound, *, headers: Mapping[str, str] | None = None) -> h
             headers={"User-Agent": "tunehouse/0.1", **(headers or {})},
             timeout=httpx.Timeout(connect=connect, read=patience, write=patience, pool=connect),
             proxy=_proxy(outbound.proxy_url, context) if outbound.proxy_url else None,
+            transport=_PublicOnly(context) if public_only else None,
             verify=context,
             follow_redirects=False,
             trust_env=True,
@@ -160,6 +190,51 @@ def client(outbound: Outbound, *, headers: Mapping[str, str] | None = None) -> h
     except (OSError, ValueError, httpx.InvalidURL):
         # Their own texts may quote the proxy's password.
         raise Unusable(SENTENCES[Reason.SETTINGS]) from None
+
+
+class _PublicOnly(httpx.BaseTransport):
+    """Looks a name up once, and dials what it found: between a check and a call a name could be led elsewhere.
+
+    Source: httpx's documentation, "Request extensions", sni_hostname.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._inner = httpx.HTTPTransport(verify=context)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            found = looked_up(request.url.host)
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError("The name was not found.", request=request) from error
+        if private := private_among(found):
+            raise PrivateHost(private, request=request)
+        for address in found[:-1]:
+            try:
+                return self._inner.handle_request(_at(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return self._inner.handle_request(_at(request, found[-1]))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _at(request: httpx.Request, address: str) -> httpx.Request:
+    """The same request to this address; the certificate and the Host header stay those of the name."""
+    if isinstance(steps := request.extensions.get("trace"), Steps):
+        steps.led_to(address)
+    extensions = {**request.extensions, "sni_hostname": request.url.raw_host.decode("ascii")}
+    url = request.url.copy_with(host=address)
+    return httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=extensions)
+
+
+def _environments_proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address; None where it names none, or excepts the host."""
+    parts, named = httpx.URL(url), getproxies()
+    if proxy_bypass(parts.host):
+        return None
+    found = named.get(parts.scheme) or named.get("all")
+    return found if found is None or "://" in found else f"http://{found}"
 
 
 def _proxy(url: str, context: ssl.SSLContext) -> httpx.Proxy:
@@ -184,6 +259,8 @@ def tls(outbound: Outbound) -> ssl.SSLContext:
 def trouble(error: Exception, steps: Steps) -> Trouble:
     """Say why a call failed that took these steps. `error` is what httpx raised."""
     causes = list(_causes(error))
+    if isinstance(error, PrivateHost):
+        return Trouble(Reason.PRIVATE, host=steps.host, said=error.address)
     if isinstance(error, httpx.ProxyError):
         return refusal_of_proxy(_status(error), steps)
     for cause in causes:

@@ -10,8 +10,9 @@ from django.db.models.functions import TruncDate
 
 from accounts.models import Team
 from billing.models import LineKind
-from jobs.models import Artifact
+from jobs.models import Artifact, JobQuota
 from jobs.models.job import JobQuerySet
+from jobs.models.quotas import QuotaKind, QuotaScope
 from jobs.questions import Question
 from jobs.spans import Span
 from jobs.states import State
@@ -68,6 +69,12 @@ class Stored:
     @property
     def total(self) -> int:
         return self.results + self.datasets
+
+
+def storage_quota(team: Team) -> int:
+    """How many bytes may be kept for a team together; 0 where no quota says."""
+    quota = JobQuota.objects.filter(team=team, scope=QuotaScope.TEAM, kind=QuotaKind.STORAGE_BYTES).first()
+    return quota.limit_value if quota else 0
 
 
 def stored(team: Team) -> Stored:

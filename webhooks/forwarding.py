@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts import events, exports, trail
 from accounts.addresses import private_address_of, problem_with_public_url
 from accounts.models import AuditFormat, AuditForwarding, AuditLine
-from jobs.outbound import Outbound, Steps, Unusable, client, trouble
+from jobs.outbound import Outbound, Steps, Unusable, public_client, trouble
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ def _send(forwarding: AuditForwarding, lines: list[AuditLine]) -> None:
     way, steps = Outbound(ca_bundle=settings.OUTBOUND_CA_BUNDLE, timeout_seconds=TIMEOUT_SECONDS), Steps(forwarding.webhook_url)
     try:
         with (
-            client(way, headers=headers) as http,
+            public_client(way, forwarding.webhook_url, headers=headers) as http,
             # What is answered beyond the status is nobody's business, however long it is.
             http.stream("POST", forwarding.webhook_url, content=body, extensions={"trace": steps}) as response,
         ):

@@ -28,7 +28,7 @@ def fetch(team: Team, url: str) -> bytes:
     steps, until = Steps(url), time.monotonic() + PATIENCE_SECONDS
     try:
         with (
-            outbound.client(provider.outbound(team, patience_seconds=PATIENCE_SECONDS)) as http,
+            outbound.public_client(provider.outbound(team, patience_seconds=PATIENCE_SECONDS), url) as http,
             http.stream("GET", url, extensions={"trace": steps}) as response,
         ):
             return _read(response, until=until)

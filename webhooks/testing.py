@@ -218,12 +218,14 @@ def _call(address: str, *, team: Team, unsigned: Finding, headers: dict[str, str
     steps, began = Steps(address), time.monotonic()
     try:
         with (
-            outbound.client(replace(way, timeout_seconds=patience), headers=headers) as http,
+            outbound.public_client(replace(way, timeout_seconds=patience), address, headers=headers) as http,
             http.stream("POST", address, content=BODY, extensions={"trace": steps}) as response,
         ):
             said = _read(response, until=began + patience)
     except outbound.Unusable as error:
         return _of_trouble(error.trouble)
+    except outbound.PrivateHost as error:
+        return _outcome(Finding.PRIVATE_HERE, host=steps.host, said=error.address)
     except httpx.HTTPError as error:
         return _of_trouble(outbound.trouble(error, steps))
     if response.status_code == 407:

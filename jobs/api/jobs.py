@@ -1,5 +1,6 @@
 """Reading and steering jobs by API."""
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.api import AnyAnswer, caller_in, fields_of, moment, number
+from accounts.api import AnyAnswer, caller_in, fields_of, moment, number, truth
 from accounts.callers import Caller
 from accounts.errors import InvalidInput, NotFound, NotPermitted
 from accounts.permissions import needs
@@ -21,6 +22,7 @@ from jobs import costs, following, log_page
 from jobs.api import rendering
 from jobs.archives import archive_of
 from jobs.models import Job, JobProgress, ResultDelivery
+from jobs.models.catalogue import Provider
 from jobs.models.job import Destination, JobQuerySet
 from jobs.permissions import sees_details
 from jobs.services import cancelling, deliveries, logs, retrying, stopping, syncing, uploads, watching
@@ -34,6 +36,9 @@ FILTERS: dict[str, list[str]] = {
     "active": sorted(ACTIVE),
     "terminal": sorted(TERMINAL),
 }
+# What SimpleTuner's clients know, whether or not jobs of it can be here.
+PROVIDERS = (*Provider.values, "simpletuner_io")
+JOB_TYPES = ("cloud", "local")
 # What the job object shows of other rows.
 RENDERED = ("team", "trainer", "hold", "price_line", "submitted_by", "dataset_version__dataset", "progress", "upload_progress", "approval")
 # A client may shorten an id to no fewer characters than this.
@@ -70,6 +75,14 @@ def find_with_details(caller: Caller, job_id: str) -> Job:
     return job
 
 
+def _one_of(asked: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
+    """A filter that takes these words, "" where it is not used. Raises InvalidInput."""
+    word = asked.get(name, "")
+    if word and word not in words:
+        raise InvalidInput(f"Unknown {name} '{word[:60]}'. Valid ones: {', '.join(words)}.", field=name)
+    return word
+
+
 class JobList(APIView):
     """The team's jobs, newest first."""
 
@@ -82,7 +95,7 @@ class JobList(APIView):
         limit = number(request, "limit", default=50, least=1, most=500)
         offset = number(request, "offset", default=0, least=0, most=10_000_000)
         now = timezone.now()
-        if request.query_params.get("sync_active") == "true":
+        if truth(request, "sync_active"):
             watching.note_all(caller.team, now=now)
         page = found.select_related(*RENDERED)[offset : offset + limit]
         return Response({"jobs": rendering.jobs(page, caller, now=now), "total": found.count()})
@@ -94,9 +107,9 @@ class JobList(APIView):
             if status not in FILTERS:
                 raise InvalidInput(f"Unknown status '{status}'. Valid ones: {', '.join(FILTERS)}.", field="status")
             found = found.filter(state__in=FILTERS[status])
-        if provider := asked.get("provider"):
+        if provider := _one_of(asked, "provider", PROVIDERS):
             found = found.filter(provider=provider)
-        if asked.get("job_type", "cloud") not in ("cloud", ""):
+        if _one_of(asked, "job_type", JOB_TYPES) == "local":
             found = found.none()
         if text := asked.get("q"):
             found = found.filter(Q(job_id__startswith=text) | Q(run_name__icontains=text) | Q(config_name__icontains=text))

@@ -149,7 +149,7 @@ class MetricsUsage(APIView):
 
     @extend_schema(parameters=PERIOD)
     def get(self, request: Request) -> Response:
-        """Billed hours times GPUs, the bytes that are kept for the team (no quota is set: 0), and how many jobs came and ended."""
+        """Billed hours times GPUs, the bytes kept for the team, its quota of them (0: none), and how many jobs came and ended."""
         caller, now = caller_in(request), timezone.now()
         question = questions.about(caller, _period(request, caller, now=now))
         jobs = question.jobs().filter(provider=Provider.REPLICATE)
@@ -157,7 +157,7 @@ class MetricsUsage(APIView):
         return Response(
             {
                 "gpu": {"total_hours": round(sum(hours.values()), 6), "by_type": hours},
-                "storage": {"used_bytes": usage.stored(caller.team).total, "quota_bytes": 0},
+                "storage": {"used_bytes": usage.stored(caller.team).total, "quota_bytes": usage.storage_quota(caller.team)},
                 "jobs": {
                     "submitted": usage.submitted(jobs, question.span).count(),
                     "completed": ended.get(State.COMPLETED, 0),

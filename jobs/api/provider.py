@@ -23,11 +23,15 @@ from jobs.services import provider as providers
 from jobs.settingkeys import flag
 
 MODEL = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# SimpleTuner's own service, which its clients list.
+COMING = "simpletuner_io"
 NO_BALANCE = "Replicate has no call that tells an account's balance; see https://replicate.com/account/billing. The spending is ours."
 
 
 def require_replicate(name: str) -> None:
     """Raises NotFound for a provider that this server does not have."""
+    if name == COMING:
+        raise NotFound(f"The provider '{name}' is not available yet.", hint="This server runs jobs on replicate.")
     if name != "replicate":
         raise NotFound(f"Unknown provider '{name}'.", hint="This server runs jobs on replicate.")
 

@@ -55,7 +55,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "hardware_profile": _with(TEXT, "The profile of a submission that names none."),
     "hardware_info": {
         "type": "object",
-        "description": "By profile: name and cost_per_second as shown. Money goes by the price book.",
+        "description": "By profile or hardware: name and cost_per_second as shown. Money goes by the price book.",
     },
     "ssl_verify": _with(FLAG, "Whether certificates of the provider are checked."),
     "ssl_ca_bundle": _with(TEXT, "Path of a file with certificates on this server."),

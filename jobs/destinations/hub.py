@@ -66,8 +66,8 @@ class Hub:
             access = (said.get("auth") or {}).get("accessToken") or {}
             return Account(username=str(said["name"]), type=str(said.get("type") or "user"), may_write=_may_write(access))
 
-    def repository(self, asked: str) -> "Repository":
-        """The model repository that a job named, at its newest commit: `owner/name`, `name` of one's own, or its address.
+    def repository(self, asked: str, *, revision: str = "") -> "Repository":
+        """The model repository that a job named, as `owner/name`, `name` of one's own, or its address: at this commit, else the newest.
 
         Raises Missing where it is not there or hidden from the token.
         """
@@ -76,7 +76,8 @@ class Hub:
             raise Refused(f"'{asked[:100]}' is not the name of a repository.")
         if "/" not in name:
             name = f"{self.account().username}/{name}"
-        said = self._object(f"/api/models/{name}", what=name)
+        at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        said = self._object(f"/api/models/{name}{at}", what=name)
         with _reading("repository"):
             return Repository(self, name=name, revision=str(said["sha"]))
 

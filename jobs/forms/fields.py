@@ -16,8 +16,14 @@ class JSONText(forms.JSONField):
         self.indent = indent
         super().__init__(widget=forms.Textarea(attrs={"rows": rows, "class": "code", "spellcheck": "false"}), required=False, **options)
 
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was typed, as it was typed: no blank or digit of it is put another way."""
+        return initial if self.disabled else InvalidJSONInput(data or "")
+
     def prepare_value(self, value: Any) -> Any:
-        if self.indent is None or isinstance(value, InvalidJSONInput | str | None):
+        if value is None:
+            return ""
+        if self.indent is None or isinstance(value, str):
             return super().prepare_value(value)
         return json.dumps(value, ensure_ascii=False, indent=self.indent)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from . import accounts, catalogue, control, predictions, problems
 from .clock import Clock
 from .files import Files
 from .gate import Gate
+from .reading import json_of
 from .repositories import Repositories
 from .rules import PROFILES, Rules
 from .runner import PINNED_RULES, Runner
@@ -176,7 +176,10 @@ class Api:
         sandbox, name = self.sandbox, account["username"]
         http_allowed = sandbox.rules.use("http_webhooks", name)
         wanted = predictions.parse(await _json(request), request.headers.get("cancel-after"), http_allowed=http_allowed)
-        row = sandbox.predictions.create(name, wanted, {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES})
+        pinned = {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES}
+        if wanted.version.hardware == "cpu":  # these stand ready; what runs on them is cut off before a GPU has booted
+            pinned["boot_seconds"] = 0
+        row = sandbox.predictions.create(name, wanted, pinned)
         sandbox.runner.start(row)
         await asyncio.sleep(sandbox.rules.use("hold_create_answer_seconds", name))
         seconds = predictions.preferred_wait(request.headers.get("prefer"))
@@ -234,6 +237,6 @@ async def _json(request: Request) -> Any:
         if len(body) > MAX_JSON_BYTES:
             raise problems.titled(413, "Request too large", "The request body is too large")
     try:
-        return json.loads(body)
+        return json_of(body)
     except ValueError as error:
         raise problems.titled(400, "Bad request", "The request body is not valid JSON") from error

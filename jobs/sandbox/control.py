@@ -17,6 +17,7 @@ from . import page
 from .accounts import HUB_ROLES
 from .accounts import render as render_account
 from .clock import stamp
+from .reading import json_of
 from .rules import EVERYBODY, FOR_EVERYBODY, RULES, number
 from .runner import PINNED_RULES
 
@@ -229,7 +230,7 @@ class Control:
 async def _json(request: Request) -> dict[str, Any]:
     body = await request.body()
     try:
-        asked = json.loads(body or b"{}")
+        asked = json_of(body or b"{}")
     except ValueError as error:
         raise Mistake(f"The body is not JSON: {error}.") from error
     if not isinstance(asked, dict):

@@ -23,6 +23,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from . import problems
 from .clock import stamp
+from .reading import json_of
 from .signing import Signer
 from .store import Store
 
@@ -100,7 +101,7 @@ class Upload:
     def metadata(self) -> dict[str, Any]:
         """Read the `metadata` part, text or JSON alike. Raises Problem 422 if it is not a JSON object."""
         try:
-            metadata = json.loads(self.fields.get("metadata") or b"{}")
+            metadata = json_of(self.fields.get("metadata") or b"{}")
         except ValueError as error:
             raise problems.titled(422, "Invalid metadata", "metadata is not valid JSON") from error
         if not isinstance(metadata, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +13,7 @@ from starlette.requests import Request
 
 from . import hub_problems
 from .clock import stamp
+from .reading import json_of
 from .repositories import Entry, Tree, tree_of
 
 MAX_LINE_BYTES = 20 * 1024**2  # of a commit; a regular file stands in one line
@@ -86,7 +86,7 @@ def with_folders(tree: Tree) -> set[str]:
 async def read_json(request: Request) -> dict[str, Any]:
     """Read a JSON object. Raises HubProblem 400."""
     try:
-        asked = json.loads(await request.body())
+        asked = json_of(await request.body())
     except ValueError as error:
         raise hub_problems.malformed("The body is not JSON") from error
     if not isinstance(asked, dict):
@@ -137,7 +137,7 @@ async def operations(request: Request) -> AsyncIterator[tuple[str, dict[str, Any
 
 def _operation(line: bytearray) -> tuple[str, dict[str, Any]]:
     try:
-        read = json.loads(line)
+        read = json_of(line)
         key, value = read["key"], read["value"]
     except (ValueError, TypeError, KeyError) as error:
         raise hub_problems.malformed("A line of this commit is not {key, value}") from error

@@ -45,6 +45,15 @@ def offers(*, now: datetime) -> list[Offer]:
     return [Offer(trainer, lines[trainer.hardware]) for trainer in trainers if trainer.hardware in lines]
 
 
+def hardware(*, now: datetime) -> dict[str, dict[str, Any]]:
+    """What the price book has, by the provider's name of it, in the form of Offer.info; without a trainer the type is the name."""
+    types = dict(Trainer.objects.values_list("hardware", "hardware_type"))
+    return {
+        sku: {"name": line.name, "hardware_type": types.get(sku, line.name), "gpu_count": line.gpu_count, **rates(line)}
+        for sku, line in pricebook.in_force(on=now).items()
+    }
+
+
 def default_profile(team: Team) -> str:
     """The profile of a submission that names none: the team's, else the catalogue's; "" where neither has one."""
     own = settings_of(team).hardware_profile

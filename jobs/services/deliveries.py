@@ -5,7 +5,7 @@ It follows the end of the job and holds nothing up: the job is settled and clean
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from accounts.roles import Right
 from jobs import tasks
 from jobs.destinations import safetensors
 from jobs.destinations.errors import BadKey, Forbidden, Missing, Refused, Unreachable
-from jobs.destinations.hub import Hub
+from jobs.destinations.hub import Hub, Repository
 from jobs.destinations.shelf import File, Shelf, digest
 from jobs.models import Job, ResultDelivery
 from jobs.models.job import Destination
@@ -156,8 +156,20 @@ def _shelf(delivery: ResultDelivery) -> Iterator[tuple[Shelf, dict[str, str]]]:
     else:
         token = job.hub_credential.reveal() if job.hub_credential else ""
         with Hub(endpoint=settings.HF_ENDPOINT, token=token, outbound=provider.outbound(job.team)) as hub:
-            repository = hub.repository(job.hub_model_id)
+            repository = _repository(hub, delivery)
             yield repository, {"url": repository.address, "files_url": repository.files_address, "revision": repository.revision}
+
+
+def _repository(hub: Hub, delivery: ResultDelivery) -> Repository:
+    """The repository at the commit at which the result was seen, since other jobs may push to it later; at first the newest.
+
+    Whoever rewrites a repository's history takes the commit away; then the newest counts again.
+    """
+    asked, kept = delivery.job.hub_model_id, delivery.receipt
+    if kept.get("weights") and kept.get("revision"):
+        with suppress(Missing):
+            return hub.repository(asked, revision=kept["revision"])
+    return hub.repository(asked)
 
 
 def _examine(delivery: ResultDelivery, shelf: Shelf, addresses: dict[str, str]) -> None:

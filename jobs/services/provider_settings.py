@@ -280,20 +280,34 @@ def _foreign(key: str, value: Any) -> None:
 
 
 def _hardware_info(own: ProviderSettings) -> dict[str, dict[str, Any]]:
-    """One entry for each profile, by the price book, with what the team wants shown instead."""
-    return {offer.profile: {**offer.info, **own.hardware_info.get(offer.profile, {})} for offer in catalogue.offers(now=timezone.now())}
+    """One entry for each profile, by the price book, with what the team wants shown instead; and the hardware that it named itself."""
+    named, now = own.hardware_info, timezone.now()
+    profiles = {
+        offer.profile: {**offer.info, **_rates(named.get(offer.trainer.hardware, {})), **named.get(offer.profile, {})}
+        for offer in catalogue.offers(now=now)
+    }
+    return profiles | {sku: {**info, **named[sku]} for sku, info in catalogue.hardware(now=now).items() if sku in named}
+
+
+def _rates(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "name"}
 
 
 def _overrides(key: str, value: Any) -> dict[str, dict[str, Any]]:
-    """What differs from the price book, by profile. It changes what the team is shown; money is held and charged by the book."""
+    """What differs from the price book, by profile, or by the provider's name of the hardware, whose rate goes for its profiles.
+
+    It changes what the team is shown; money is held and charged by the book.
+    """
     settingkeys.plain_object(key, value)
-    shipped = {offer.profile: offer.info for offer in catalogue.offers(now=timezone.now())}
+    now = timezone.now()
+    profiles, skus = {offer.profile: offer.info for offer in catalogue.offers(now=now)}, catalogue.hardware(now=now)
     found = {}
-    for profile, entry in value.items():
-        if profile not in shipped:
-            raise InvalidInput(f"{key}: unknown hardware '{profile[:60]}'. Valid ones: {', '.join(shipped)}.", field=key)
-        if differing := _override(f"{key}.{profile}", entry, shipped[profile]):
-            found[profile] = differing
+    for name, entry in value.items():
+        shipped = profiles.get(name) or skus.get(name)
+        if shipped is None:
+            raise InvalidInput(f"{key}: unknown hardware '{name[:60]}'. Valid ones: {', '.join([*profiles, *skus])}.", field=key)
+        if (differing := _override(f"{key}.{name}", entry, shipped)) or name not in profiles:
+            found[name] = differing
     return found
 
 

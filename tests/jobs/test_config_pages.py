@@ -53,6 +53,16 @@ def asked(**more):
     return {"name": "new", "description": "", "tags": "", "dataset": "", "config": json.dumps(CONFIG), **more}
 
 
+def test_an_empty_form_has_an_empty_field_for_the_config_and_keeps_what_was_typed_there(client, member, team):
+    empty = client.get(address("config_new", team)).context["form"]
+    odd = '{"learning_rate":   0.0000000001, "steps": 1e400}'
+
+    kept = client.post(address("config_new", team), asked(config=odd)).context["form"]
+
+    assert (empty["config"].value(), str(empty["config"]).count("null")) == ("", 0)
+    assert "&quot;learning_rate&quot;:   0.0000000001, &quot;steps&quot;: 1e400}" in str(kept["config"])
+
+
 def test_an_empty_list_says_what_a_config_is(client, member, team):
     page = read(client, "configs", team)
 

@@ -355,6 +355,20 @@ def test_who_may_sync(ready, call):
     assert ready.post({"provider": "other"}, path=f"{JOBS}/sync").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("filters", "sentence"),
+    [
+        ({"sync_active": "perhaps"}, "sync_active must be true or false."),
+        ({"provider": "moon"}, "Unknown provider 'moon'. Valid ones: replicate, sandbox, simpletuner_io."),
+        ({"job_type": "moon"}, "Unknown job_type 'moon'. Valid ones: cloud, local."),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_in_words(ready, filters, sentence):
+    refused = ready.get(JOBS, **filters)
+
+    assert (refused.status_code, refused.json()["detail"], refused.json()["field"]) == (400, sentence, next(iter(filters)))
+
+
 def test_a_list_that_wants_fresh_news_has_the_provider_asked_soon(ready):
     job = JobFactory(team=ready.team)
     foreign = JobFactory()

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.roles import Scope
+from jobs.models import JobQuota
 from tests.billing.factories import USD, SpendLimitFactory
 from tests.factories import CredentialFactory, MembershipFactory, make_token
 from tests.jobs.factories import ArtifactFactory, TrainerFactory
@@ -125,6 +126,13 @@ def test_usage_counts_hours_by_gpu_bytes_and_jobs(call, owner):
     assert said["gpu"] == {"total_hours": 2.5, "by_type": {"Test GPU (1GB)": 0.5, "Two GPUs": 2.0}}
     assert said["storage"] == {"used_bytes": 700, "quota_bytes": 0}
     assert said["jobs"] == {"submitted": 3, "completed": 1, "failed": 1, "cancelled": 0}
+
+
+def test_usage_tells_how_many_bytes_the_team_may_keep(call, owner):
+    JobQuota.objects.create(team=owner.team, scope="person", user=owner.user, kind="storage_bytes", limit_value=1)
+    JobQuota.objects.create(team=owner.team, scope="team", kind="storage_bytes", limit_value=5_000)
+
+    assert call("/api/metrics/usage").json()["storage"] == {"used_bytes": 0, "quota_bytes": 5_000}
 
 
 @pytest.mark.parametrize("path", ["/api/metrics/costs", "/api/metrics/usage"])

@@ -63,6 +63,12 @@ def test_every_read_has_both_endings_and_is_open_to_viewers_and_closed_to_nobody
         assert [call(path, key=viewer).status_code, call(f"{path}/").status_code, client.get(path).status_code] == [200, 200, 401], path
 
 
+def test_the_provider_that_is_coming_is_not_called_unknown(call):
+    answer = call(f"{CLOUD}/providers/simpletuner_io")
+
+    assert (answer.status_code, answer.json()["detail"]) == (404, "The provider 'simpletuner_io' is not available yet.")
+
+
 def test_another_provider_has_none_of_this(call):
     answers = [call(f"{CLOUD}/providers/other/{what}") for what in ("versions", "billing")]
     answers.append(call(f"{CLOUD}/providers/other/token", method="delete"))

@@ -324,6 +324,17 @@ def test_a_shown_price_may_differ_from_the_book_by_profile(put):
     assert put(hardware_info=None)["hardware_info"]["h100"]["cost_per_second"] == 0.001525
 
 
+def test_a_price_can_be_given_by_the_providers_name_of_the_hardware_and_goes_for_its_profiles(put):
+    named = {"gpu-l40s": {"name": "Our L40S", "cost_per_second": 0.002}, "gpu-a100-large": {"cost_per_second": 0.0015}}
+
+    shown = put(hardware_info=named)["hardware_info"]
+
+    assert (shown["gpu-l40s"]["name"], shown["l40s"]["name"]) == ("Our L40S", "1x L40S (own profile)")
+    assert [shown[name]["cost_per_second"] for name in ("gpu-l40s", "l40s", "advanced-trainer", "h100")] == [0.002, 0.002, 0.002, 0.001525]
+    assert (shown["gpu-a100-large"]["cost_per_second"], shown["gpu-a100-large"]["gpu_count"]) == (0.0015, 1)
+    assert put(hardware_info=shown)["hardware_info"] == shown
+
+
 # --- External S3 ------------------------------------------------------------------------------------------
 
 

@@ -267,6 +267,28 @@ def test_what_the_trainer_pushed_is_what_the_receipt_says(hub, account):
     assert job.hub_credential.health == "good"
 
 
+def test_a_second_look_is_at_the_same_commit_though_another_job_pushed_to_the_repository_meanwhile(hub, account):
+    job, _ = pushed(hub, account)
+    first = checked(job)
+    trained(account, hub_model_id="lora", hf_token=hub.token, max_train_steps=21)
+    deliveries.ask_again(Job.objects.get(), caller=caller_of(MembershipFactory(team=job.team)))
+
+    again = checked(job)
+
+    assert (again.state, again.receipt["revision"]) == ("delivered", first.receipt["revision"])
+    assert again.receipt["weights"] == first.receipt["weights"]
+
+
+def test_a_commit_that_was_rewritten_away_leaves_the_newest(hub, account):
+    job, _ = pushed(hub, account)
+    kept = checked(job)
+    seen = kept.receipt["revision"]
+    ResultDelivery.objects.update(receipt={**kept.receipt, "revision": "0" * 40})
+    deliveries.ask_again(Job.objects.get(), caller=caller_of(MembershipFactory(team=job.team)))
+
+    assert (checked(job).state, checked(job).receipt["revision"]) == ("delivered", seen)
+
+
 def test_a_repository_that_is_not_there_or_not_ours_to_see_is_missing(hub):
     job, _ = pushed(hub, None, name="somebody/nothing")
 

@@ -4,11 +4,12 @@ import json
 import socket
 from http.server import BaseHTTPRequestHandler
 
+import httpx
 import pytest
 
 from accounts.roles import Role
 from jobs.models import ProviderSettings
-from jobs.outbound import SENTENCES, Outbound, Reason
+from jobs.outbound import SENTENCES, Outbound, Reason, Steps, public_client, trouble
 from jobs.replicate.gateway import Gateway, Retries, Unavailable
 from jobs.services import provider
 from tests.factories import CredentialFactory, MembershipFactory, make_token
@@ -157,6 +158,67 @@ def test_the_environments_proxy_counts_but_for_hosts_that_are_excepted_and_the_t
     straight = ask(secure, ca_bundle=str(trusted.bundle))
 
     assert (by_environment, by_team, straight, len(proxy.asked)) == (Reason.PROXY_AWAY, "ana", "ana", 1)
+
+
+# --- An address that a team names -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path, settings, monkeypatch):
+    """A server by a name that only its certificate and this look-up know, as if it were out in the world; and its way."""
+    settings.ALLOW_PRIVATE_HOSTS = False
+    trusted = certificate(tmp_path, host="far.example.com")
+    look_up = socket.getaddrinfo
+    known = {"far.example.com": ["127.0.0.9", "127.0.0.1"], "other.example.com": ["127.0.0.1"]}
+
+    def found(host, *rest, **more):
+        return [(2, 1, 6, "", (address, 0)) for address in known[host]] if host in known else look_up(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr("jobs.outbound.private_among", lambda addresses: "")
+    with serving(Replicate, trusted.context) as port:
+        yield port, Outbound(ca_bundle=str(trusted.bundle), timeout_seconds=5)
+
+
+def test_what_was_looked_up_is_called_one_after_another_and_the_certificate_is_that_of_the_name(named):
+    port, way = named
+    url = f"https://far.example.com:{port}/"
+    with public_client(way, url) as http:
+        response = http.get(url)
+
+    assert (response.json()["username"], str(response.url), response.request.headers["host"]) == ("ana", url, f"far.example.com:{port}")
+
+
+def test_a_certificate_of_another_name_is_not_taken_for_an_address_that_was_looked_up(named):
+    port, way = named
+    url = f"https://other.example.com:{port}/"
+    steps = Steps(url)
+    with public_client(way, url) as http, pytest.raises(httpx.ConnectError) as fault:
+        http.get(url, extensions={"trace": steps})
+
+    assert trouble(fault.value, steps).reason == Reason.CERTIFICATE_NAME
+
+
+def test_nothing_that_answers_at_a_looked_up_address_is_no_fault_of_a_proxy(named):
+    url = f"https://other.example.com:{free_port()}/"
+    steps = Steps(url)
+    with public_client(named[1], url) as http, pytest.raises(httpx.ConnectError) as fault:
+        http.get(url, extensions={"trace": steps})
+
+    assert trouble(fault.value, steps).reason == Reason.REFUSED
+
+
+def test_an_address_that_a_team_names_goes_by_the_proxy_but_for_excepted_hosts(named, proxy, monkeypatch):
+    port, way = named
+    url = f"https://far.example.com:{port}/"
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with public_client(way, url) as http:
+        http.get(url)
+    monkeypatch.setenv("NO_PROXY", "far.example.com")
+    with public_client(way, url) as http:
+        http.get(url)
+
+    assert proxy.asked == [f"CONNECT far.example.com:{port}"]
 
 
 # --- As a team meets it -----------------------------------------------------------------------------------

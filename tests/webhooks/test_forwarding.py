@@ -4,6 +4,7 @@ import csv
 import io
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
@@ -198,6 +199,20 @@ def test_a_name_that_leads_to_a_private_host_is_not_called(team, settings, monke
     forwarding.push_due()
 
     assert kept(team).last_error == "siem.example.com leads to a private host."
+
+
+def test_a_name_that_leads_elsewhere_after_it_was_checked_is_not_called(team, receiver, settings, monkeypatch):
+    port = urlsplit(receiver.url).port
+    settings_of.configure(team, caller=None, staff=None, asked={"webhook_url": f"https://siem.example.com:{port}/"})
+    settings.ALLOW_PRIVATE_HOSTS = False
+    found = iter(["93.184.215.14"])  # public once, and at home from then on
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(2, 1, 6, "", (next(found, "127.0.0.1"), port))])
+
+    forwarding.push_due()
+
+    assert kept(team).last_error == (
+        "The receiver cannot be reached: siem.example.com leads to the private address 127.0.0.1, which is not called."
+    )
 
 
 def test_lines_that_were_cut_away_do_not_stop_what_follows(team, receiver):

@@ -151,6 +151,17 @@ def test_a_name_that_leads_into_our_own_network_is_not_called(owner, settings, m
     assert (outcome.reason, "inside.example.com is the private address 10.1.2.3" in outcome.message) == ("private_from_here", True)
 
 
+def test_a_name_that_leads_into_our_own_network_after_it_was_checked_is_not_called(owner, settings, monkeypatch):
+    with serving(handler(200)) as port:
+        settings.ALLOW_PRIVATE_HOSTS, settings.PUBLIC_URL = False, f"https://inside.example.com:{port}"
+        found = iter(["93.184.215.14"])  # public once, and at home from then on
+        monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", (next(found, "127.0.0.1"), port))])
+
+        outcome = probe(owner)
+
+    assert (outcome.reason, "inside.example.com is the private address 127.0.0.1" in outcome.message) == ("private_from_here", True)
+
+
 def test_a_name_that_is_not_found_and_a_closed_port_are_told(owner, settings):
     settings.PUBLIC_URL = "https://tunehouse.invalid"
     unknown = probe(owner)

@@ -121,6 +121,16 @@ def test_the_queue_is_as_long_as_one_is_told(account, dataset):
     assert done["metrics"]["total_time"] - done["metrics"]["predict_time"] == pytest.approx(3000)
 
 
+def test_the_helper_on_cpu_runs_within_its_minute_while_a_gpu_would_still_boot(account):
+    account.rule(queue_length=1, queue_seconds=20, boot_seconds=40)  # what nobody has told otherwise
+    version = account.http.get("/v1/models/simpletuner/webhook-check").json()["latest_version"]["id"]
+    body = {"version": version, "input": {"webhook_url": f"{account.sandbox.url}/v1/account", "timeout_seconds": 5}}
+
+    started = account.http.post("/v1/predictions", json=body, headers={"Cancel-After": "60"}).json()
+
+    assert account.wait_until(started, "succeeded")["output"]["status_code"] is not None
+
+
 def test_what_waits_can_be_told_otherwise_and_what_runs_cannot(account, dataset):
     account.rule(queue_seconds=100_000)
     waiting = account.create(servers.inputs(images=dataset))

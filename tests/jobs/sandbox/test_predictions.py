@@ -1,3 +1,4 @@
+import json
 import re
 import time
 from datetime import datetime, timedelta
@@ -56,6 +57,16 @@ def test_15_an_input_of_the_wrong_kind_is_named(account, name, value, sentence):
     problem = refused(account, {"version": account.version()["id"], "input": servers.inputs(**{name: value})})
 
     assert problem["detail"] == f"- input.{name}: {sentence}\n"
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", '"\\ud800"', "[" * 100_000, "[" * 5_000 + "]" * 5_000])
+def test_what_cannot_be_told_again_as_json_is_refused_as_it_comes_in(account, value):
+    body = json.dumps({"version": account.version()["id"], "input": {**servers.inputs(), "odd": 0}})
+
+    answer = account.http.post("/v1/predictions", content=body.replace('"odd": 0', f'"odd": {value}'))
+
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The request body is not valid JSON")
+    assert account.http.get("/v1/predictions").json()["results"] == []
 
 
 def test_15_an_unknown_input_is_accepted_and_dropped(account):
