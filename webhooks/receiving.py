@@ -137,7 +137,7 @@ def _again(same: DeliveryQuerySet, arrival: Arrival) -> tuple[Delivery, bool]:
     same.update(repeats=F("repeats") + 1)
     delivery = same.select_related("job__team").get()
     if arrival.is_outside:
-        alarms.note_outside(delivery, is_held=arrival.is_held, now=timezone.now())
+        alarms.note_outside(delivery, is_held=arrival.is_held, now=timezone.now(), is_repeat=True)
     if delivery.state == DeliveryState.HELD and not arrival.is_held:
         return delivery, releasing.let_go(delivery)
     return delivery, False
