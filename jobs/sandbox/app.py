@@ -28,6 +28,9 @@ from .status import Status
 from .store import Store
 from .webhooks import Webhooks
 
+# A small image on a machine of which there are many: it is there long before the minute that a check may take.
+CPU_BOOTS_FASTER = 10
+
 MAX_JSON_BYTES = 10 * 1024**2
 RETENTION = 3600.0  # simulated seconds from the end to the purge
 MIN_RETENTION = 120.0  # but not before so many seconds of wall time
@@ -176,7 +179,10 @@ class Api:
         sandbox, name = self.sandbox, account["username"]
         http_allowed = sandbox.rules.use("http_webhooks", name)
         wanted = predictions.parse(await _json(request), request.headers.get("cancel-after"), http_allowed=http_allowed)
-        row = sandbox.predictions.create(name, wanted, {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES})
+        rules = {rule: sandbox.rules.use(rule, name) for rule in PINNED_RULES}
+        if wanted.version.model == catalogue.CHECK:
+            rules["boot_seconds"] /= CPU_BOOTS_FASTER
+        row = sandbox.predictions.create(name, wanted, rules)
         sandbox.runner.start(row)
         await asyncio.sleep(sandbox.rules.use("hold_create_answer_seconds", name))
         seconds = predictions.preferred_wait(request.headers.get("prefer"))
