@@ -21,7 +21,7 @@ from jobs.archives import Archive, ArchiveState, archive_of, waiting_files
 from jobs.models import AccountWatch, Job
 from jobs.replicate import outputs, predictions
 from jobs.replicate.predictions import Prediction
-from jobs.services import provider
+from jobs.services import apart, provider
 from jobs.storage import objects
 from jobs.storage.errors import InvalidName, StorageFull
 from jobs.storage.files import Staged
@@ -138,10 +138,8 @@ def _told(archive: Archive) -> str:
 def watch(*, now: datetime) -> None:
     """Raise the alarm for what is still not here when there is little time left, and give up what nobody can ask for any more."""
     late = Job.objects.unrescued().filter(ended_at__lt=now - ALARM_AFTER).select_related("team", "credential", "submitted_by")
-    for job in late.filter(archive_alarm_at=None).order_by("ended_at")[:50]:
-        _alarm(job, now=now)
-    for job in late.filter(ended_at__lt=now - GIVE_UP_AFTER)[:50]:
-        _give_up(job, now=now)
+    apart.each("alarm", late.filter(archive_alarm_at=None).order_by("ended_at")[:50], lambda job: _alarm(job, now=now))
+    apart.each("give up", late.filter(ended_at__lt=now - GIVE_UP_AFTER)[:50], lambda job: _give_up(job, now=now))
 
 
 def _alarm(job: Job, *, now: datetime) -> None:
