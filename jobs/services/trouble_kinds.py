@@ -374,6 +374,19 @@ KINDS = (
         offers=_CHANGE,
     ),
     Kind(
+        code="never_began",
+        applies=lambda job, around: job.state == State.CANCELLED and job.error == ending.TOO_LATE,
+        title=gettext_lazy("It never began"),
+        means=gettext_lazy(
+            "Replicate had no machine for the job within %(minutes)s minutes, its ceiling, and ended it unbegun. It cost nothing."
+        ),
+        remedies=(
+            gettext_lazy("Run it again as it is: large machines are scarce at times."),
+            gettext_lazy("Or choose other hardware, or more time."),
+        ),
+        offers=_EITHER,
+    ),
+    Kind(
         code="ceiling_reached",
         applies=lambda job, around: job.state == State.CANCELLED and job.error == ending.AT_THE_CEILING,
         title=gettext_lazy("Stopped at its ceiling"),

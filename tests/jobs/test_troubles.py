@@ -504,6 +504,7 @@ def test_a_run_that_was_cut_off_after_half_an_hour(team, billed, error, code):
         ({"billed_seconds": 1801}, "cut_off"),
         ({"billed_seconds": 1801, "cancel_requested_at": timezone.now()}, None),
         ({"billed_seconds": 600}, None),
+        ({"error": ending.TOO_LATE}, "never_began"),
         ({"billed_seconds": 1801, "error": ending.AT_THE_CEILING, "ceiling_seconds": 2700, "stop_after_seconds": 2700}, "ceiling_reached"),
     ],
 )
