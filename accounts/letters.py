@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from django.core.mail import EmailMessage
-from django.db import transaction
+from django.db import connection, transaction
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 200
 # News that is older than this helps nobody.
 TRIED_FOR = timedelta(days=7)
+# One mail, with all that the mail server lets us wait for.
+MAY_TAKE = timedelta(minutes=10)
 
 
 def write(*, event: str, to: Iterable[User], team: Team | None, facts: Mapping[str, Any], now: datetime | None = None) -> list[Letter]:
@@ -69,7 +71,13 @@ def send_each(keys: Iterable[int], send: Callable[[int], bool]) -> int:
 
 
 def mail(*, event: str, to: str, language: str, facts: Mapping[str, Any]) -> None:
-    """Write a mail and give it to the mail server. Raises OSError, of which smtplib's errors are."""
+    """Write a mail and give it to the mail server. Raises OSError, of which smtplib's errors are.
+
+    Call it in the transaction that marks it as sent. A mail server may be slow on purpose; ended meanwhile by the database, that
+    mark would be lost and the mail sent again and again.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{MAY_TAKE.total_seconds():.0f}s"])
     with translation.override(language):
         subject, _line_end, text = render_to_string(f"mail/{event}.txt", dict(facts)).strip().partition("\n")
     EmailMessage(subject=subject.strip(), body=text.strip() + "\n", to=[to]).send()

@@ -6,8 +6,11 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+
+from config import health
 
 SECTIONS = [
     (
@@ -21,8 +24,8 @@ SECTIONS = [
     (
         _("What is broken?"),
         [
-            *("webhooks.delivery", "accounts.credential", "jobs.accountwatch", "jobs.launchintent", "jobs.strayrun"),
-            *("jobs.providerstatus", "accounts.letter"),
+            *("webhooks.delivery", "webhooks.outsideaddress", "accounts.credential", "jobs.accountwatch", "jobs.breaker"),
+            *("jobs.launchintent", "jobs.strayrun", "jobs.providerstatus", "accounts.letter"),
         ],
     ),
     (_("What changed?"), ["accounts.auditline", "accounts.auditanchor", "accounts.auditforwarding"]),
@@ -62,6 +65,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         if items:
             sections.append({"title": title, "items": items, "separator": True})
     return sections
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the first page of the admin knows beside its list: what of the product does not fare well."""
+    context["unwell"] = [part for part in health.components(request, now=timezone.now()) if part["status"] != "healthy"]
+    return context
 
 
 def icon(request: HttpRequest) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import structlog
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.conf import settings
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import render
 
 from accounts.errors import Refusal
+from config import errors
 from config.api import fault_response, json_error
 
 log = structlog.get_logger(__name__)
@@ -87,6 +89,9 @@ class RefusalMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if request.path.startswith("/api/"):
             return fault_response(request, exception)
+        if isinstance(exception, DataError):
+            # A NUL in an address, mostly, as below /api/.
+            return errors.bad_request(request, exception)
         if not isinstance(exception, Refusal):
             return None
         return render(request, "shared/refusal.html", {"refusal": exception}, status=exception.status)

@@ -19,12 +19,13 @@ Endpoint = tuple[str, str, str, Any]
 # Served by plain Django views, which the generator does not see.
 PLAIN = {
     ("/api/webhooks/replicate", "post"): "Take a delivery of Replicate in, by its signature. Also at /api/cloud/webhooks/replicate.",
+    ("/api/cloud/health", "get"): "Say how the product fares: its database, its queue, and the ways to the provider.",
     ("/api/cloud/health/live", "get"): "Say that the process answers.",
     ("/api/cloud/health/ready", "get"): "Say that the process can do its work: the database answers.",
     ("/api/cloud/storage/{bucket}", "get"): "List a bucket, as S3 does.",
     ("/api/cloud/storage/{bucket}/{key}", "get"): "Read an object, as S3 does; HEAD, PUT, POST and DELETE work as there.",
 }
-OPEN = ("/api/cloud/health/live", "/api/cloud/health/ready", "/api/webhooks/replicate")
+OPEN = ("/api/cloud/health", "/api/cloud/health/live", "/api/cloud/health/ready", "/api/webhooks/replicate")
 
 
 PACE_HEADERS = [

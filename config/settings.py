@@ -135,6 +135,12 @@ else:
     DATABASES = {"default": postgres.database_settings(DATA_DIR)}
 DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=True)
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = POOL
+# A process that is stopped in the middle of a transaction keeps its locks, and whoever needs them waits: after so long the server
+# ends its session. What the address itself says in `options` counts.
+IDLE_SECONDS = env.int("DATABASE_IDLE_SECONDS", default=60)
+if IDLE_SECONDS:
+    own_options = DATABASES["default"]["OPTIONS"].get("options", "")
+    DATABASES["default"]["OPTIONS"]["options"] = f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s {own_options}".strip()
 
 # One cache for all processes: it holds the counts of failed sign-ins and the codes that were used once. Its table comes
 # with a migration; live entries are many only under attack, and then none should be forgotten.
@@ -425,4 +431,5 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "navigation": "config.admin.navigation"},
     "ENVIRONMENT": "config.admin.environment",
+    "DASHBOARD_CALLBACK": "config.admin.dashboard",
 }

@@ -1,5 +1,6 @@
 """The bells. Each loads a row and calls a service; all of them may be lost, repeated or late."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
@@ -91,24 +92,22 @@ def sweep(**_: Any) -> None:
     """Keep the stop times, and ring again for the bells that were lost."""
     from django.utils import timezone
 
-    from jobs.services import cancelling, deliveries, launching, rescuing, results, retrying, stopping, strays
+    from jobs.services import apart, cancelling, deliveries, launching, rescuing, results, retrying, stopping, strays
 
     now = timezone.now()
-    # Ahead of everything else: a job that runs too long costs money, and what the provider forgets is gone.
-    stopping.watch(now=now)
-    cancelling.send_due()
-    for job in results.uncleaned(now=now):
-        archive.delay(job_pk=job.pk)
-    rescuing.watch(now=now)
-    for job in launching.stranded(now=now):
-        launch.delay(job_pk=job.pk)
-    for stray in strays.due(now=now):
-        end_stray.delay(stray_pk=stray.pk)
-    strays.ring_due(now=now)
-    for delivery in deliveries.due(now=now):
-        deliver.delay(delivery_pk=delivery.pk)
-    for fault in retrying.due():
-        retry_fault.delay(fault_pk=fault.pk)
+    steps: dict[str, Callable[[], object]] = {
+        # Ahead of everything else: a job that runs too long costs money, and what the provider forgets is gone.
+        "stop": lambda: stopping.watch(now=now),
+        "cancel": cancelling.send_due,
+        "archive": lambda: [archive.delay(job_pk=job.pk) for job in results.uncleaned(now=now)],
+        "rescue": lambda: rescuing.watch(now=now),
+        "launch": lambda: [launch.delay(job_pk=job.pk) for job in launching.stranded(now=now)],
+        "end strays": lambda: [end_stray.delay(stray_pk=stray.pk) for stray in strays.due(now=now)],
+        "look for strays": lambda: strays.ring_due(now=now),
+        "deliver": lambda: [deliver.delay(delivery_pk=delivery.pk) for delivery in deliveries.due(now=now)],
+        "retry": lambda: [retry_fault.delay(fault_pk=fault.pk) for fault in retrying.due()],
+    }
+    apart.each("sweep", steps, lambda step: steps[step]())
 
 
 @shared_task(name="jobs.find_stuck")

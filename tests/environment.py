@@ -11,6 +11,8 @@ if "TUNEHOUSE_DATA" not in os.environ:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 os.environ["TUNEHOUSE_ALLOW_PRIVATE_HOSTS"] = "1"
 os.environ["TUNEHOUSE_LOG_FORMAT"] = "text"
+# A test may look at something else for long in the middle of its transaction.
+os.environ["DATABASE_IDLE_SECONDS"] = "900"
 # Tests of the pace switch it on.
 os.environ["RATE_LIMIT_CALLS"] = "0"
 # Nobody is there: a test that wants a Hub says which.

@@ -18,10 +18,10 @@ OUTSIDE, DEAD = "webhook_outside", "webhook_dead"
 TOLD_FOR = timedelta(days=1)
 
 
-def note_outside(delivery: Delivery, *, is_held: bool, now: datetime) -> None:
+def note_outside(delivery: Delivery, *, is_held: bool, now: datetime, is_repeat: bool = False) -> None:
     """Count a well signed delivery by its address, and tell the owners of each address once a day. Call it in a transaction.
 
-    What is held leaves a line in the audit trail each time, what was taken one a day.
+    What is held leaves a line in the audit trail, but not again for each try of the sender; what was taken leaves one a day.
     """
     team, job_id, address = delivery.job.team, delivery.job.job_id, delivery.address or ""
     row, _ = OutsideAddress.objects.get_or_create(team=team, address=address, defaults={"first_seen_at": now})
@@ -34,7 +34,7 @@ def note_outside(delivery: Delivery, *, is_held: bool, now: datetime) -> None:
         log.error("delivery.outside", team=team.slug, job=job_id, delivery=delivery.webhook_id)
         facts = {"address": address, "is_held": int(is_held), "job": job_id, "team": team.name, "link": _inbox(team)}
         letters.write(event=OUTSIDE, to=members.owners(team), team=team, facts=facts, now=now)
-    if is_held or is_news:
+    if is_news or (is_held and not is_repeat):
         what = "Held a delivery for" if is_held else "Took a delivery for"
         audit.record(
             team=team,

@@ -74,7 +74,7 @@ def drift(team: Team, allowed: list[str], *, now: datetime) -> Drift:
 
 @dataclass(frozen=True)
 class Standing:
-    """The newest delivery, and the last day in numbers. What was rejected is counted by the audit trail, each try for itself."""
+    """The newest delivery, and the last day in numbers. Of one that is held the first try counts as rejected, of all others each."""
 
     newest: Delivery | None
     taken: int

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
-from accounts.errors import InvalidInput
+from accounts.errors import InvalidInput, Refusal
 from jobs import tasks as job_tasks
 from jobs.models import Job
 from jobs.replicate import predictions
@@ -27,10 +28,19 @@ KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "content-type", "user-agent")
 LEFT_OUT = frozenset({"input", "logs", "webhook"})
 ALTERED = "The same id came before with other content."
 OUTSIDE = "It came from an address outside the team's list."
+# The provider waits for about as long, and counts it as failed after that.
+PATIENCE_SECONDS = 5.0
 
 
 class InvalidPayload(InvalidInput):
     code = "invalid_payload"
+
+
+class JobBusy(Refusal):
+    """The job's row is held by somebody who hangs, or by very much work."""
+
+    code = "not_ready"
+    status = 503
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +59,8 @@ def receive(*, webhook_id: str, job: Job, body: bytes, arrival: Arrival) -> tupl
 
     Returns the delivery and whether it is new. Everything is committed on return. The same id with another body
     is kept apart, in quarantine. One that must be held is kept as well, its log with it, and tells the job nothing until
-    it is released or comes again from an allowed address. Raises InvalidPayload for a body that is no prediction;
-    nothing is kept then.
+    it is released or comes again from an allowed address. Raises InvalidPayload for a body that is no prediction,
+    and JobBusy; nothing is kept then.
     """
     try:
         prediction = predictions.parse(body)
@@ -61,7 +71,7 @@ def receive(*, webhook_id: str, job: Job, body: bytes, arrival: Arrival) -> tupl
     try:
         with transaction.atomic():
             # Who comes second with the same delivery waits here and then finds it, and nobody waits for a delivery with a job in hand.
-            job = Job.objects.locked(job.pk)
+            job = _taken(job)
             same, is_altered = _came_before(webhook_id, sha256)
             if same is not None:
                 return _again(same, arrival)
@@ -96,12 +106,12 @@ def receive(*, webhook_id: str, job: Job, body: bytes, arrival: Arrival) -> tupl
 
 
 def receive_event(*, webhook_id: str, job: Job, body: bytes, said: Mapping[str, Any], arrival: Arrival) -> tuple[Delivery, bool]:
-    """Keep what a trainer says of itself; the same rules for ids count. Returns the delivery and whether it is new."""
+    """Keep what a trainer says of itself; the same rules for ids count. Returns the delivery and whether it is new. Raises JobBusy."""
     sha256 = hashlib.sha256(body).hexdigest()
     event, raw = trainer_events.parse(said), predictions.storable(said)
     try:
         with transaction.atomic():
-            job = Job.objects.locked(job.pk)
+            job = _taken(job)
             same, is_altered = _came_before(webhook_id, sha256)
             if same is not None:
                 return _again(same, arrival)
@@ -125,6 +135,20 @@ def receive_event(*, webhook_id: str, job: Job, body: bytes, said: Mapping[str, 
     return delivery, True
 
 
+def _taken(job: Job) -> Job:
+    """Lock the job. Raises JobBusy where somebody else keeps it for long: the provider comes again, and who waits here keeps others out."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{PATIENCE_SECONDS * 1000:.0f}ms"])
+    try:
+        return Job.objects.locked(job.pk)
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise JobBusy(
+                f"Job {job.job_id} is worked on, and could not take this in. Deliver it again.", details={"retry_after": 5}
+            ) from error
+        raise
+
+
 def _came_before(webhook_id: str, sha256: str) -> tuple[DeliveryQuerySet | None, bool]:
     """The same delivery, if it came before, and whether any came under its id. Call it with the job locked."""
     known = Delivery.objects.filter(webhook_id=webhook_id)
@@ -137,7 +161,7 @@ def _again(same: DeliveryQuerySet, arrival: Arrival) -> tuple[Delivery, bool]:
     same.update(repeats=F("repeats") + 1)
     delivery = same.select_related("job__team").get()
     if arrival.is_outside:
-        alarms.note_outside(delivery, is_held=arrival.is_held, now=timezone.now())
+        alarms.note_outside(delivery, is_held=arrival.is_held, now=timezone.now(), is_repeat=True)
     if delivery.state == DeliveryState.HELD and not arrival.is_held:
         return delivery, releasing.let_go(delivery)
     return delivery, False

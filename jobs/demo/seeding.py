@@ -34,7 +34,8 @@ LIMITS = {"atelier": (200_000_000, LimitPeriodKind.MONTHLY), "foundry": (100_000
 SCOPES = {
     Role.VIEWER: [Scope.READ],
     Role.RESEARCHER: [Scope.READ, Scope.SUBMIT, Scope.CANCEL, Scope.DATASETS],
-    Role.LEAD: [Scope.READ, Scope.SUBMIT, Scope.CANCEL, Scope.DATASETS, Scope.BILLING],
+    # All that the role may do: a lead's approves and runs the queue, and manages nobody all the same.
+    Role.LEAD: list(Scope),
     Role.OWNER: list(Scope),
 }
 

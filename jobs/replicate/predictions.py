@@ -82,6 +82,12 @@ class Prediction:
         return self.status == "aborted"
 
     @property
+    def met_its_deadline(self) -> bool:
+        """Say whether the run was stopped at its deadline, or later."""
+        is_told = self.deadline is not None and self.completed_at is not None
+        return self.status == "canceled" and is_told and self.completed_at >= self.deadline  # type: ignore[operator]
+
+    @property
     def output_urls(self) -> list[str]:
         """List every http(s) address in the output, in order, each once."""
         return list(dict.fromkeys(_urls_in(self.output)))

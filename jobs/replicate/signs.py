@@ -41,9 +41,15 @@ SIGNS: dict[str, re.Pattern[str]] = {
         r"S3UploadFailedError|NoSuchBucket|InvalidAccessKeyId|SignatureDoesNotMatch|\(AccessDenied\)|"
         r"error occurred \(\w+\) when calling the (?:PutObject|CreateMultipartUpload|UploadPart|CompleteMultipartUpload|HeadBucket)"
     ),
+    "storage_unreachable": re.compile(
+        r"Could not connect to the endpoint URL|(?:Read|Connect) timeout on endpoint URL|"
+        r"Connection was closed before we received a valid response from endpoint URL"
+    ),
     "gpu_fault": re.compile(r"CUDA error: (?!out of memory)|uncorrectable ECC|^\[EVENT\] gpu\.fault|NCCL (?:error|watchdog)", re.MULTILINE),
     "killed": re.compile(r"exited with status (?:-9|137)\b|died with <Signals\.SIGKILL|Killed by signal 9", re.IGNORECASE),
-    "trainer_stopped": re.compile(r"Accelerate launch exited with status|^[\w.]*(?:Error|Exception): \S", re.MULTILINE),
+    "trainer_stopped": re.compile(
+        r"Accelerate launch exited with status|^\[ERROR\] Fatal Error: \S|^[\w.]*(?:Error|Exception): \S", re.MULTILINE
+    ),
 }
 # Words that a healthy log holds as well count only where the trainer names them as its error.
 ONLY_AS_ERROR = frozenset({"nsfw"})

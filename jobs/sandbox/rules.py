@@ -43,7 +43,7 @@ RULES = {
     # A prediction's way through the queue and the training
     "queue_length": Rule(1, number(0), "number", "how many predictions wait before a new one; each takes queue_seconds"),
     "queue_seconds": Rule(20, number(0), "number", "simulated seconds that each place in the queue takes"),
-    "boot_seconds": Rule(40, number(0), "number", "simulated seconds that the machine boots before a new prediction starts"),
+    "boot_seconds": Rule(40, number(0), "number", "simulated seconds that a GPU's machine boots before a new prediction starts"),
     "step_rate": Rule(None, number(0.001), "number", "training steps a simulated second of new predictions (default: by hardware)"),
     "step_lines": Rule(False, one_of(True, False), "true | false", "print [TRAINING] Step lines, which the newest trainer does not"),
     "unpack": Rule(

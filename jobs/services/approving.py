@@ -22,7 +22,7 @@ from billing.services import LimitReached
 from jobs import tasks, trainingconfigs
 from jobs.models import ApprovalRequest, Job
 from jobs.models.admission import ApprovalRequestQuerySet, ApprovalState
-from jobs.services import approval_requests, approval_rules, ending, experience, pricing, quotas
+from jobs.services import apart, approval_requests, approval_rules, ending, experience, pricing, quotas
 from jobs.services.quotas import QuotaReached
 from jobs.states import State, WaitingReason
 
@@ -203,7 +203,7 @@ def expire(*, now: datetime, team: Team | None = None) -> int:
     """End the jobs for which nobody decided in time, and say how many. Safe to repeat; `team` None means all teams."""
     overdue = ApprovalRequest.objects.overdue(now=now)
     found = list((overdue.of(team) if team else overdue).order_by("expires_at"))
-    return sum(_expire(request, now=now) for request in found)
+    return apart.each("expire", found, lambda request: _expire(request, now=now))
 
 
 def _expire(request: ApprovalRequest, *, now: datetime) -> bool:

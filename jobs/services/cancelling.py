@@ -16,7 +16,7 @@ from accounts.roles import Right
 from jobs import tasks
 from jobs.models import Job, LaunchIntent
 from jobs.replicate.gateway import NotFound, ReplicateError
-from jobs.services import ending, progress, provider
+from jobs.services import apart, ending, progress, provider
 from jobs.states import TERMINAL, State, WaitingReason
 
 log = structlog.get_logger(__name__)
@@ -148,6 +148,5 @@ def send_due() -> None:
 def _release_unsent() -> None:
     """Jobs whose cancel came between the launcher's call that certainly did nothing and its next try."""
     stuck = Job.objects.filter(state=State.UPLOADING, prediction_id=None, intent__is_settled=True).exclude(cancel_requested_at=None)
-    for job in stuck.select_related("team", "hold", "price_line"):
-        if job.waiting_reason != WaitingReason.UNCERTAIN:
-            ending.cancel_unsent(job, cause="person")
+    certain = stuck.exclude(waiting_reason=WaitingReason.UNCERTAIN).select_related("team", "hold", "price_line")
+    apart.each("cancel", certain, lambda job: ending.cancel_unsent(job, cause="person"))

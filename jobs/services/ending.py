@@ -29,7 +29,8 @@ LOST = (
     "unknown_at_provider: it cannot be told whether the provider ran this job, and it is too late to find out. "
     "It is charged to its ceiling until an administrator has looked at the provider's invoice."
 )
-
+TOO_LATE = "The deadline passed before the run began."
+AT_THE_CEILING = "The run reached its ceiling, and Replicate ended it there."
 GONE = "Replicate does not know this run any more, which was started elsewhere."
 
 
@@ -74,12 +75,19 @@ def conclude(job: Job, prediction: Prediction, state: State, *, cause: str) -> b
             flag=flag,
             at=prediction.completed_at,
             billed_seconds=None if prediction.is_aborted or flag == NO_TIME else billed_seconds_of(job, prediction),
-            error=prediction.error or ("The deadline passed before the run began." if prediction.is_aborted else ""),
+            error=prediction.error or _why(job, prediction),
             output_url=(prediction.output_urls or [""])[0] or (prediction.output if isinstance(prediction.output, str) else ""),
         )
         if is_over and prediction.is_retryable_fault:
             _note_fault(job)
     return is_over
+
+
+def _why(job: Job, prediction: Prediction) -> str:
+    """Why a run was stopped that nobody asked to stop, where its deadline tells."""
+    if prediction.is_aborted:
+        return TOO_LATE
+    return AT_THE_CEILING if prediction.met_its_deadline and job.cancel_requested_at is None else ""
 
 
 def _note_fault(job: Job) -> None:

@@ -6,7 +6,7 @@ Between teams the next place goes to the one that has the fewest jobs running (f
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -81,12 +81,14 @@ def in_turn(jobs: Iterable[Turn], running: Counter[int]) -> list[Turn]:
     return [job for _turn, job in sorted(turns, key=lambda turn: turn[0])]
 
 
-def in_line(*, now: datetime, running: Counter[int], is_fair: bool) -> list[Waiting]:
-    """All jobs that wait, in the order in which they go. Those that may not start yet stand behind all others."""
-    jobs = waiting(now=now)
-    ready = [job for job in jobs if not _is_later(job, now)]
-    later = [job for job in jobs if _is_later(job, now)]
-    return [*(in_turn(ready, running) if is_fair else ready), *later]
+def in_line(*, now: datetime, running: Counter[int], is_fair: bool, is_held: Callable[[Waiting], bool] = lambda _: False) -> list[Waiting]:
+    """All jobs that wait, in the order in which they go. Who is held, or may not start yet, is passed by and stands behind the others."""
+    ready: list[Waiting] = []
+    held: list[Waiting] = []
+    later: list[Waiting] = []
+    for job in waiting(now=now):
+        (later if _is_later(job, now) else held if is_held(job) else ready).append(job)
+    return [*(in_turn(ready, running) if is_fair else ready), *held, *later]
 
 
 def running_by_team() -> Counter[int]:

@@ -25,7 +25,7 @@ RECENT_RUNS = 100
 RECENT = timedelta(days=30)
 # A run that is longer than usual may end any moment.
 LEAST_LEFT_SECONDS = 60.0
-# Nobody knows when these are over.
+# Nobody knows when these are over, and all others pass them by.
 OPEN_ENDED = (WaitingReason.PAUSED, WaitingReason.PROVIDER_PAUSED, WaitingReason.CREDENTIAL, WaitingReason.NO_CREDIT)
 
 
@@ -83,7 +83,12 @@ def place_of(job: Job, *, now: datetime) -> int | None:
 def line(*, now: datetime) -> dict[int, Standing]:
     """The platform's whole queue in its order, by key."""
     rules, running = queue_rules.read(), _running(now)
-    jobs = queue.in_line(now=now, running=Counter(run.team_id for run in running), is_fair=rules.is_fair)
+    jobs = queue.in_line(
+        now=now,
+        running=Counter(run.team_id for run in running),
+        is_fair=rules.is_fair,
+        is_held=lambda job: job.waiting_reason in OPEN_ENDED or bool(rules.pauses(job.team_id, job.provider)),
+    )
     clock = _Clock(rules, running, usual=_usual_seconds(now))
     return {
         job.pk: Standing(place=place, rank=job.rank, seconds=_seconds(job, clock, now), pauses=rules.pauses(job.team_id, job.provider))

@@ -15,13 +15,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import letters
-from accounts.models import User
+from accounts.models import CredentialHealth, User
 from accounts.roles import Role
 from jobs.archives import Archive, ArchiveState, archive_of, waiting_files
 from jobs.models import AccountWatch, Job
 from jobs.replicate import outputs, predictions
 from jobs.replicate.predictions import Prediction
-from jobs.services import provider
+from jobs.services import apart, provider
 from jobs.storage import objects
 from jobs.storage.errors import InvalidName, StorageFull
 from jobs.storage.files import Staged
@@ -138,10 +138,8 @@ def _told(archive: Archive) -> str:
 def watch(*, now: datetime) -> None:
     """Raise the alarm for what is still not here when there is little time left, and give up what nobody can ask for any more."""
     late = Job.objects.unrescued().filter(ended_at__lt=now - ALARM_AFTER).select_related("team", "credential", "submitted_by")
-    for job in late.filter(archive_alarm_at=None).order_by("ended_at")[:50]:
-        _alarm(job, now=now)
-    for job in late.filter(ended_at__lt=now - GIVE_UP_AFTER)[:50]:
-        _give_up(job, now=now)
+    apart.each("alarm", late.filter(archive_alarm_at=None).order_by("ended_at")[:50], lambda job: _alarm(job, now=now))
+    apart.each("give up", late.filter(ended_at__lt=now - GIVE_UP_AFTER)[:50], lambda job: _give_up(job, now=now))
 
 
 def _alarm(job: Job, *, now: datetime) -> None:
@@ -157,16 +155,17 @@ def _alarm(job: Job, *, now: datetime) -> None:
 
 
 def _facts(job: Job, *, now: datetime) -> dict[str, str | int]:
-    """What the mail says; `reason` is what was noted of the last call, in English."""
+    """What the mail says; `reason` is a word for what is in the way, "" where nobody knows."""
     assert job.ended_at is not None
-    failing = AccountWatch.objects.filter(team=job.team, credential=job.credential, failures__gt=0).first()
+    is_failing = AccountWatch.objects.filter(team=job.team, credential=job.credential, failures__gt=0).exists()
+    is_refused = job.credential.health == CredentialHealth.REFUSED
     return {
         "job": job.run_name or job.config_name or job.job_id,
         "team": job.team.name,
         "minutes": int((now - job.ended_at).total_seconds() // 60),
         "ended_at": job.ended_at.isoformat(),
         "time_zone": job.team.time_zone,
-        "reason": failing.error if failing else "",
+        "reason": "refused" if is_refused else "unanswered" if is_failing else "",
         "link": settings.PUBLIC_URL + reverse("jobs:detail", args=[job.team.slug, job.job_id]) if settings.PUBLIC_URL else "",
     }
 

@@ -20,7 +20,7 @@ from accounts.models import Membership
 from jobs import costs, tasks
 from jobs.models import Job
 from jobs.models.job import WARN_AT_PERCENT
-from jobs.services import cancelling
+from jobs.services import apart, cancelling
 from jobs.services.cancelling import InvalidJobState
 from jobs.services.pricing import SHORTEST_RUN_SECONDS
 from jobs.states import ACTIVE
@@ -82,11 +82,14 @@ def is_movable(job: Job) -> bool:
 def watch(*, now: datetime | None = None) -> None:
     """The watchdog: stop the jobs whose stop time has come, and warn of those that are near it."""
     now = now or timezone.now()
-    for job in _watched():
-        if job.stop_at and job.stop_at <= now:
-            _stop(job, now=now)
-        elif job.warn_at and job.warn_at <= now and job.stop_warned_at is None:
-            _warn(job, now=now)
+    apart.each("stop", _watched(), lambda job: _watch(job, now=now))
+
+
+def _watch(job: Job, *, now: datetime) -> None:
+    if job.stop_at and job.stop_at <= now:
+        _stop(job, now=now)
+    elif job.warn_at and job.warn_at <= now and job.stop_warned_at is None:
+        _warn(job, now=now)
 
 
 def _watched() -> QuerySet[Job]:

@@ -13,6 +13,7 @@ from django.urls import reverse
 from accounts import letters
 from accounts.models import CredentialHealth, Membership
 from jobs.models import Job, JobProgress
+from jobs.services import apart
 from jobs.states import LAUNCHED, State, WaitingReason
 
 log = structlog.get_logger(__name__)
@@ -165,7 +166,8 @@ def find(*, now: datetime) -> Iterator[tuple[Job, str]]:
 
 def tell(*, now: datetime) -> int:
     """Write it into the timeline of each job that is newly stuck, and tell its submitter; once for each cause. Returns how many."""
-    return sum(_tell(job, code, now=now) for job, code in find(now=now) if code not in job.progress.stuck_as)
+    news = ((job, code) for job, code in find(now=now) if code not in job.progress.stuck_as)
+    return apart.each("stuck", news, lambda found: _tell(*found, now=now))
 
 
 def _tell(job: Job, code: str, *, now: datetime) -> bool:

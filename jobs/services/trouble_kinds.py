@@ -17,7 +17,7 @@ from accounts.roles import Role
 from jobs.models import Job
 from jobs.replicate import predictions, signs
 from jobs.replicate.signs import ONLY_AS_ERROR, SIGNS, Sign
-from jobs.services import addresses, catalogue, provider, stuck
+from jobs.services import addresses, catalogue, ending, provider, stuck
 from jobs.services.catalogue import Offer
 from jobs.states import TERMINAL, State, WaitingReason
 
@@ -123,7 +123,10 @@ def _is_without_credit(job: Job, around: Surroundings) -> bool:
 
 
 def _is_cut_off(job: Job, around: Surroundings) -> bool:
-    if job.state != State.FAILED or not TIMED_OUT.search(job.error):
+    """In words of a time limit, or stopped without a word though nobody had asked for it: no source says which of the two it is."""
+    is_told = job.state == State.FAILED and TIMED_OUT.search(job.error)
+    is_stopped = job.state == State.CANCELLED and job.prediction_id and not job.error and job.cancel_requested_at is None
+    if not (is_told or is_stopped):
         return False
     seconds = float(job.billed_seconds) if job.billed_seconds is not None else job.duration_seconds(now=around.now) or 0.0
     return CUT_OFF_SECONDS[0] <= seconds <= CUT_OFF_SECONDS[1]
@@ -371,6 +374,33 @@ KINDS = (
         offers=_CHANGE,
     ),
     Kind(
+        code="never_began",
+        applies=lambda job, around: job.state == State.CANCELLED and job.error == ending.TOO_LATE,
+        title=gettext_lazy("It never began"),
+        means=gettext_lazy(
+            "Replicate had no machine for the job within %(minutes)s minutes, its ceiling, and ended it unbegun. It cost nothing."
+        ),
+        remedies=(
+            gettext_lazy("Run it again as it is: large machines are scarce at times."),
+            gettext_lazy("Or choose other hardware, or more time."),
+        ),
+        offers=_EITHER,
+    ),
+    Kind(
+        code="ceiling_reached",
+        applies=lambda job, around: job.state == State.CANCELLED and job.error == ending.AT_THE_CEILING,
+        title=gettext_lazy("Stopped at its ceiling"),
+        means=gettext_lazy(
+            "The run was not done after %(minutes)s minutes, its ceiling, and Replicate ended it there. "
+            "That is what keeps a job from costing more than what is held."
+        ),
+        remedies=(
+            gettext_lazy("Run it again with more time, or continue it from a checkpoint that it has stored."),
+            gettext_lazy("Or train fewer steps, or on faster hardware."),
+        ),
+        offers=_CHANGE,
+    ),
+    Kind(
         code="out_of_memory",
         applies=_failed_with("out_of_memory"),
         title=gettext_lazy("Out of memory"),
@@ -423,6 +453,20 @@ KINDS = (
         means=gettext_lazy("The trainer could not store the result: the bucket does not exist, or the keys may not write there."),
         for_owners=gettext_lazy("Test the bucket under Settings, Results, and save keys that may write below its prefix."),
         place="results",
+        offers=_EITHER,
+    ),
+    Kind(
+        code="storage_unreachable",
+        applies=_failed_with("storage_unreachable"),
+        title=gettext_lazy("The trainer did not reach the storage"),
+        means=gettext_lazy(
+            "The trainer could not connect to the place where its data lies or its result goes: this server or the bucket was away "
+            "at that moment, or cannot be reached from outside."
+        ),
+        remedies=(
+            gettext_lazy("Look at the address in the log's line: it must be reachable from the internet."),
+            gettext_lazy("Then run it again, or have the result brought to a Hub repository."),
+        ),
         offers=_EITHER,
     ),
     Kind(

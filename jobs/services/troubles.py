@@ -145,6 +145,8 @@ def _facts(kind: Kind, around: Surroundings, job: Job | None) -> dict[str, objec
         facts["status"] = _status(now=around.now)
     if since := stuck.since(kind.code, job):
         facts["minutes"] = int((around.now - since).total_seconds() // 60)
+    if kind.code in ("ceiling_reached", "never_began"):
+        facts["minutes"] = job.ceiling_seconds // 60
     if kind.code == "stuck_in_queued" and job.queued_at:
         facts["until"] = _moment(job.stop_at or job.queued_at + timedelta(seconds=job.stop_after_seconds), around)
     if kind.code == "not_stopped":

@@ -6,8 +6,10 @@ from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 
 from accounts.errors import Conflict
+from accounts.roles import Role
 from config import errors
 from config.middleware import RefusalMiddleware
+from tests.factories import MembershipFactory
 
 
 def nobody_knows():
@@ -33,6 +35,17 @@ def test_error_pages_need_no_database(answer, status, says):
 
     assert response.status_code == status
     assert [text in response.content.decode() for text in (says, "c-123")] == [True, True]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address", ["jobs/%00/", "jobs/new/?from=%00", "jobs/new/?continue=%00", "jobs/cancel/?job=%00", "configs/new/?from=%00"]
+)
+def test_a_nul_in_an_address_cannot_be_read_and_is_no_fault_of_ours(client, address):
+    member = MembershipFactory(role=Role.OWNER)
+    client.force_login(member.user)
+
+    assert client.get(f"/t/{member.team.slug}/{address}").status_code == 400
 
 
 def test_a_refusal_that_no_form_shows_is_a_page():

@@ -159,6 +159,24 @@ def test_news_that_come_before_the_answer_tie_the_job_to_its_prediction():
     assert (now_of(job).prediction_id, job.intent.__class__.objects.get().outcome) == (ID, "created")
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("fields", "asked", "error"),
+    [
+        ({"deadline": "2026-11-23T12:10:00Z"}, False, ending.AT_THE_CEILING),
+        ({"deadline": "2026-11-23T12:10:00Z"}, True, ""),
+        ({"deadline": "2026-11-23T12:11:00Z"}, False, ""),
+        ({}, False, ""),
+    ],
+)
+def test_a_run_that_its_deadline_stopped_says_so_unless_somebody_had_asked_for_its_end(fields, asked, error):
+    job = launched(cancel_requested_at=BEGAN if asked else None)
+
+    progress.record(job, said("canceled", seconds=600, completed_at="2026-11-23T12:10:00.5Z", **fields), cause="poll")
+
+    assert (now_of(job).state, now_of(job).error) == ("cancelled", error)
+
+
 # --- Money ------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from jobs.services.dispatch import dispatch
 from jobs.services.queue import Waiting
 from jobs.specs import JobSpec
 from jobs.states import State
-from tests.factories import TeamFactory, UserFactory
+from tests.factories import CredentialFactory, TeamFactory, UserFactory
 from tests.jobs.factories import SUBMITTED_AT, JobFactory, make_member
 from tests.jobs.ready import caller_of
 
@@ -173,6 +173,21 @@ def test_nothing_is_said_of_a_start_where_nothing_is_known():
     found = queue_places.standings([first, second, paused], now=SUBMITTED_AT)
 
     assert [found[job.pk].seconds for job in (first, second, paused)] == [0.0, None, None]
+
+
+@pytest.mark.django_db
+def test_jobs_that_are_held_stand_behind_those_that_pass_them_by():
+    paused = waiting(priority=50)
+    QueueSettings.objects.create(team=paused.team, mode="paused")
+    poor = CredentialFactory(health="no_credit", checked_at=timezone.now())
+    without_credit = waiting(priority=40, waiting_reason="no_credit", credential=poor)
+    later = waiting(priority=40, not_before=SUBMITTED_AT + HOUR)
+    ready = waiting(priority=0)
+
+    places = {pk: found.place for pk, found in queue_places.line(now=SUBMITTED_AT).items()}
+
+    assert places == {ready.pk: 1, paused.pk: 2, without_credit.pk: 3, later.pk: 4}
+    assert dispatch(now=SUBMITTED_AT) == [ready]
 
 
 @pytest.mark.django_db

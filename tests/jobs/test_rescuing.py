@@ -6,10 +6,11 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import Letter
+from accounts.models import CredentialHealth, Letter
 from accounts.roles import Role
 from jobs import archives, tasks
 from jobs.models import AccountWatch, Job, ResultDelivery
@@ -244,7 +245,7 @@ def test_after_forty_minutes_owners_and_staff_are_told_once_and_the_page_says_so
 
     assert {letter.person for letter in Letter.objects.filter(event="archive_late")} == {owner.user, staff}
     assert Letter.objects.filter(event="archive_late").count() == 2
-    assert Letter.objects.first().facts["reason"] == "The proxy refuses us."
+    assert Letter.objects.first().facts["reason"] == "unanswered"
     assert [event.detail for event in job.events.filter(cause="archive")] == [rescuing.LATE]
     assert not fresh.events.exists()
     client.force_login(owner.user)
@@ -253,6 +254,25 @@ def test_after_forty_minutes_owners_and_staff_are_told_once_and_the_page_says_so
     _, key = make_token(owner)
     said = client.get(f"/api/cloud/jobs/{job.job_id}", headers={"Authorization": f"Bearer {key}"}).json()["job"]["archive"]
     assert (said["state"], said["is_late"], said["lost"]) == ("pending", True, [])
+
+
+@pytest.mark.django_db
+def test_the_mail_says_what_is_in_the_way_in_the_words_of_its_language(monkeypatch):
+    monkeypatch.setattr(tasks.archive, "delay", lambda **_: None)
+    now = timezone.now()
+    unanswered = ended(ended_at=now - timedelta(minutes=41), archived_at=None)
+    refused = ended(prediction_id="f" * 26, team=unanswered.team, ended_at=now - timedelta(minutes=41), archived_at=None)
+    refused.credential.health = CredentialHealth.REFUSED
+    refused.credential.save()
+    make_member(unanswered, Role.OWNER)
+    AccountWatch.objects.create(team=unanswered.team, credential=unanswered.credential, failures=2, error="The proxy refuses us.")
+
+    rescuing.watch(now=now)
+
+    texts = [render_to_string("mail/archive_late.txt", letter.facts) for letter in Letter.objects.order_by("pk")]
+    assert sorted(letter.facts["reason"] for letter in Letter.objects.all()) == ["refused", "unanswered"]
+    assert ["refuses the team's token" in text for text in texts].count(True) == 1
+    assert not any("proxy" in text for text in texts)
 
 
 @pytest.mark.django_db

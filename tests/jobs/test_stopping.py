@@ -15,7 +15,7 @@ from accounts.errors import InvalidInput, NotPermitted
 from accounts.models import AuditLine, Letter, Membership
 from accounts.roles import Role
 from jobs import tasks
-from jobs.models import Job
+from jobs.models import FaultRetry, Job
 from jobs.services import cancelling, stopping
 from jobs.services.cancelling import InvalidJobState
 from jobs.services.stopping import StopTimeOutOfBounds
@@ -60,6 +60,25 @@ def make_member_of(job):
 
 def submitter(job):
     return caller_of(Membership.objects.get(team=job.team, user=job.submitted_by))
+
+
+# --- One that fails -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_job_whose_stop_fails_keeps_no_other_job_and_no_other_work_from_its_turn(rung, clock, monkeypatch):
+    broken, sound = running(), running(prediction_id="q" * 26)
+    fault = FaultRetry.objects.create(job=JobFactory(state=State.FAILED))
+    decided = []
+    monkeypatch.setattr(tasks.retry_fault, "delay", lambda *, fault_pk: decided.append(fault_pk))
+    stop = stopping._stop
+    monkeypatch.setattr(stopping, "_stop", lambda job, *, now: 1 / 0 if job == broken else stop(job, now=now))
+    clock.move_to(CREATED + timedelta(minutes=31))
+
+    tasks.sweep()
+
+    asked = Job.objects.exclude(cancel_requested_at=None)
+    assert (list(asked), decided) == ([sound], [fault.pk])
 
 
 # --- Moving -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.models import Credential, Membership
 from accounts.roles import Role
 from jobs.models import Job, JobProgress, ProviderSettings, ProviderStatus
-from jobs.services import logs, statuspage
+from jobs.services import ending, logs, statuspage
 from jobs.states import State
 from tests.factories import CredentialFactory, MembershipFactory, UserFactory, make_token
 from tests.jobs.factories import JobFactory, TrainerFactory, make_member
@@ -412,6 +412,12 @@ def test_the_line_is_for_those_who_may_see_the_log(client, team):
     assert (owners["line"], api_of(job, stranger)["evidence"], "#L2" in card) == (2, None, False)
 
 
+def test_what_no_sentence_of_ours_fits_is_shown_by_the_trainers_own_line(client, team):
+    _, said = both(client, failed(team, "Something new", "[STAGE] Training\n[ERROR] Fatal Error: Something new\n"), "trainer_stopped")
+
+    assert said["evidence"] == {"line": 2, "text": "[ERROR] Fatal Error: Something new"}
+
+
 def test_words_that_a_healthy_log_holds_as_well_are_no_cause(client, team):
     assert api_of(failed(team, "exit status 1", "The NSFW check found nothing\n")) is None
 
@@ -433,6 +439,7 @@ def test_a_log_that_ends_in_another_way_is_no_memory_trouble(client, team):
         ("Accelerate launch exited with status 1: see the log", "trainer_stopped", ["change"]),
         ("404 Client Error: Not Found for url: https://huggingface.co/api/models/acme/flux", "model_not_found", ["change"]),
         ("An error occurred (AccessDenied) when calling the PutObject operation: Access Denied", "bucket_refused", ["retry", "change"]),
+        ('Could not connect to the endpoint URL: "https://x.example/outputs/a"', "storage_unreachable", ["retry", "change"]),
         ("CUDA error: an illegal memory access was encountered", "gpu_fault", ["retry", "change"]),
         ("No images were discovered by the bucket manager in the dataset: houses.", "no_images", ["change"]),
         ("Unsafe zip path detected: a.jpg", "archive_not_unpacked", ["change"]),
@@ -489,6 +496,26 @@ def test_a_run_that_was_cut_off_after_half_an_hour(team, billed, error, code):
     said = api_of(job)
 
     assert (said and said["code"]) == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"billed_seconds": 1801}, "cut_off"),
+        ({"billed_seconds": 1801, "cancel_requested_at": timezone.now()}, None),
+        ({"billed_seconds": 600}, None),
+        ({"error": ending.TOO_LATE}, "never_began"),
+        ({"billed_seconds": 1801, "error": ending.AT_THE_CEILING, "ceiling_seconds": 2700, "stop_after_seconds": 2700}, "ceiling_reached"),
+    ],
+)
+def test_a_run_that_was_stopped_though_nobody_asked_says_by_what(team, fields, code):
+    times = {"started_at": ago(hours=1), "ended_at": ago(minutes=1)}
+    job = JobFactory(team=team, state=State.CANCELLED, prediction_id="p1", **times, **fields)
+
+    said = api_of(job)
+
+    assert (said and said["code"]) == code
+    assert code != "ceiling_reached" or "after 45 minutes, its ceiling" in said["message"]
 
 
 def test_silent_webhooks_stand_beside_what_ended_the_run(client, team, public):

@@ -270,6 +270,15 @@ def test_every_one_that_is_held_leaves_a_line_and_of_those_taken_one_a_day(job):
     assert counts == [2, 0]
 
 
+def test_the_retries_of_one_that_is_held_leave_no_more_lines(job):
+    body = body_of()
+    for seconds in (9, 5, 1):
+        deliver(job, body, at=datetime.now(UTC) - timedelta(seconds=seconds))
+
+    assert AuditLine.objects.filter(event_type="webhook.rejected").count() == 1
+    assert (Delivery.objects.get().repeats, OutsideAddress.objects.get().held) == (2, 3)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_at_once_are_told_of_once_and_let_go_once(no_provider):
     job = make_job()

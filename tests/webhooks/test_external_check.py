@@ -57,6 +57,12 @@ def test_a_machine_of_the_provider_calls_us_and_what_it_billed_is_charged(owner,
     assert (Delivery.objects.count(), AuditLine.objects.filter(event_type="webhook.check_started").count()) == (0, 1)
 
 
+def test_a_check_has_its_machine_in_time_with_the_sandboxs_own_waiting_times(owner, account):
+    account.rule(queue_seconds=None, boot_seconds=None)
+
+    assert check(owner).reason == "reached"
+
+
 def test_the_api_answers_with_the_prediction_and_what_the_helper_saw(owner):
     _, key = make_token(owner)
 

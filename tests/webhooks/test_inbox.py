@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -17,7 +17,7 @@ from jobs.models import Job, JobEvent, JobProgress, LogChunk, ProviderSettings
 from jobs.services import logs
 from tests.billing.factories import race
 from tests.webhooks.deliveries import LOG, OTHER_SECRET, PATH, SECRET, address_of, body_of, make_job, signed
-from webhooks import applying, replaying, tasks, views
+from webhooks import applying, receiving, replaying, tasks, views
 from webhooks.models import Delivery
 
 
@@ -35,6 +35,34 @@ def deliver(job, body=None, *, headers=None, to=None, **options):
 
 def said(answer):
     return answer.status_code, answer.json().get("code"), answer.json().get("detail")
+
+
+# --- A job that somebody holds --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_somebody_keeps_the_job_for_long_a_delivery_is_asked_to_come_again(no_provider, monkeypatch):
+    monkeypatch.setattr(receiving, "PATIENCE_SECONDS", 0.1)
+    job, is_held, may_end = make_job(), threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            Job.objects.locked(job.pk)
+            is_held.set()
+            may_end.wait()
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait()
+    try:
+        answer, kept = deliver(job), Delivery.objects.count()
+    finally:
+        may_end.set()
+        holder.join()
+
+    assert (answer.status_code, answer.json()["code"], answer["Retry-After"], kept) == (503, "not_ready", "5", 0)
+    assert (deliver(job).status_code, Delivery.objects.count()) == (200, 1)
 
 
 # --- Let in -----------------------------------------------------------------------------------------------
