@@ -10,6 +10,7 @@ urlpatterns = [
     path("language/", views.language, name="set_language"),
     path("teams/new/", team_views.new, name="team_new"),
     path("invites/<str:secret>/", invite_views.accept, name="invite"),
+    path("t/<slug:team>/", views.team_home, name="team_home"),
     path("t/<slug:team>/members/", member_views.index, name="members"),
     path("t/<slug:team>/members/invite/", member_views.invite, name="member_invite"),
     path("t/<slug:team>/members/invites/<int:invite_id>/", member_views.invite_change, name="invite_change"),

@@ -31,6 +31,13 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "account/home.html", {"memberships": memberships})
 
 
+@team_view(Right.READ)
+@require_safe
+def team_home(request: HttpRequest, *, team: Team) -> HttpResponse:
+    """Where the short address of a team leads."""
+    return redirect(team)
+
+
 @require_http_methods(["GET", "POST"])
 def profile(request: HttpRequest) -> HttpResponse:
     """How others see somebody, and what they read: name and language. Address, password and second factor have pages of their own."""

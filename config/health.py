@@ -31,14 +31,14 @@ _STARTED = time.monotonic()
 
 @login_not_required
 @require_safe
-def live(request: HttpRequest, *_: str) -> JsonResponse:
+def live(request: HttpRequest) -> JsonResponse:
     """The process answers. Never touches the database."""
     return JsonResponse({"status": "ok"})
 
 
 @login_not_required
 @require_safe
-def ready(request: HttpRequest, *_: str) -> JsonResponse:
+def ready(request: HttpRequest) -> JsonResponse:
     """The process can do its work: the database answers."""
     if _database()["status"] != "healthy":
         return json_error(request, status=503, detail="Not ready: the database cannot be reached.", code="not_ready")
@@ -47,7 +47,7 @@ def ready(request: HttpRequest, *_: str) -> JsonResponse:
 
 @login_not_required
 @require_safe
-def overview(request: HttpRequest, *_: str) -> JsonResponse:
+def overview(request: HttpRequest) -> JsonResponse:
     """How the product fares: to strangers in a word, to whoever is known part by part. 503 only where nothing works.
 
     Of the circuit breakers people see those of their team's credentials, staff all. Source: simpletuner-api.md 13.

@@ -296,3 +296,9 @@ def test_nobody_manages_anybody_above_their_own_level():
     assert {giver for giver in Role if any(manages(giver, role) for role in Role)} == {
         role for role in Role if Right.MANAGE in RIGHTS_OF_ROLE[role]
     }
+
+
+def test_the_short_address_of_a_team_leads_to_its_jobs(client, team):
+    answer = client.get(f"/t/{team.slug}/")
+
+    assert answer.url == address("jobs:list", team)

@@ -13,6 +13,7 @@ GENERAL = {"name": "Renamed", "slug": "renamed", "time_zone": "UTC", "first_week
 ROUTES: list[Route] = [
     *page("/profile/", Door.SIGNED_IN, form={"display_name": "New", "language": "en"}),
     *page("/teams/new/", is_staff, form={"name": "New"}),
+    get("/t/<team>/", Right.READ, answers=302),
     get("/t/<team>/members/", Right.READ),
     # No mail goes out from here, so that the answer is a page that shows the link.
     *page("/t/<team>/members/invite/", Right.MANAGE, form={"email": "new@example.com", "role": "viewer", "days": "7"}, answers=200),
