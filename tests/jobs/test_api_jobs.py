@@ -158,7 +158,7 @@ def test_the_list_is_filtered(get, member):
     assert found(status="active") == {blocked.job_id, running.job_id}
     assert found(status="terminal") == {failed.job_id}
     assert found(provider="replicate", job_type="cloud") == {blocked.job_id, running.job_id, failed.job_id}
-    assert found(job_type="local") == found(provider="other") == set()
+    assert found(job_type="local") == set()
     assert found(q="SPRI") == {running.job_id}
     assert found(q="sdx") == found(q=failed.job_id[:6]) == {failed.job_id}
     assert found(user_id=member.user.pk) == {blocked.job_id}
@@ -171,7 +171,8 @@ def test_the_list_is_filtered(get, member):
     "query",
     [
         {"limit": 0}, {"limit": 501}, {"limit": "x"}, {"limit": "1.5"}, {"limit": "9" * 5000}, {"offset": -1}, {"status": "wrong"},
-        {"since": "yesterday"}, {"until": "2026-13-01"}, {"since": "2026-02-30T10:00:00"}, {"q": "a\0b"}, {"provider": "\0"},
+        {"since": "yesterday"}, {"until": "2026-13-01"}, {"since": "2026-02-30T10:00:00"}, {"q": "a\0b"}, {"provider": "other"},
+        {"job_type": "other"}, {"sync_active": "perhaps"},
     ],
 )  # fmt: skip
 def test_what_is_out_of_bounds_is_refused(get, query):
