@@ -110,6 +110,7 @@ def unpack(path: Path, *, name: str, job: str, upstream: bool) -> dict[str, Any]
                 raise DatasetError(f"Unsafe {kind} path detected: {member}")
             if content is not None and is_image(member):
                 found.add(member, content, has_caption=True)
+    # zipfile raises NotImplementedError for a compression or a version of zip that it cannot read.
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
         raise DatasetError(f"Cannot unpack {name}: {error}") from error
     return asdict(found)

@@ -39,7 +39,8 @@ UNPACKED_LIMIT_BYTES = 8 * 1024**3
 UNPACKED_LIMIT_FILES = 20_000
 LARGEST_RATIO = 100
 SMALL_BYTES = 1024 * 1024
-# What reading a member of a damaged archive ends with, by its kind of compression.
+# What reading a member of a damaged archive ends with, by its kind of compression; NotImplementedError is zipfile's word for one
+# that it cannot read.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 SPOOL_BYTES = 8 * 1024 * 1024
 
